@@ -1,0 +1,1 @@
+"""The mission. Start at engine.py."""

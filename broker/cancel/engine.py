@@ -1,0 +1,195 @@
+"""The one function that runs a cancellation. It reads like its sentence:
+
+list → gate → load → walk → publish → follow → settle.
+
+The operation is durable before anything is told, so any process can go on where this one stops: the sweep
+(sweep.py) calls `resume` for operations whose driver died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+
+import structlog
+
+from broker.cancel.follow import AckFeed, Follower
+from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_code
+from broker.cancel.report import CancelReport, NodeResult
+from broker.cancel.settle import SETTLED_DUE_US, Settler
+from broker.cancel.survey import Survey
+from broker.cancel.walk import Walk
+from broker.observe import signals
+from broker.protocol.records import OperationRecord
+from broker.protocol.states import Order
+from broker.store.operations import CancelTerms, Opened, Operations, new_cancel_id
+from broker.store.reads import Reads
+
+log = structlog.get_logger("broker.cancel")
+
+FIRST_REDELIVERY_US = 1_000_000
+BARRIER_LEVEL_MIN_S = 0.05
+
+
+class Engine:
+    """Runs cancel operations in this process."""
+
+    def __init__(self, operations: Operations, reads: Reads, feed: AckFeed) -> None:
+        self._operations = operations
+        self._survey = Survey(reads, operations)
+        self._settler = Settler(operations, reads)
+        self._follower = partial(Follower, feed, reads)
+        self._driving: set[asyncio.Task[None]] = set()
+
+    async def cancel(self, run_id: str, terms: CancelTerms, wait_s: float | None = None) -> CancelReport:
+        """Cancels a run, a subtree or one execution, and answers what is known when everything is told.
+
+        With `wait_s` it answers when everything is settled, or when that time is over. A repeat answers for
+        the operation that there is. In barrier order without `wait_s` it answers when the first level is told.
+        Raises NotFound, AlreadyTerminal, IdempotencyKeyReused, TreeTooDeep, BrokerUnavailable.
+        """
+        ends_at = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
+        opened = await self._list_and_gate(run_id, terms)
+        operation, results = opened.operation, dict[str, NodeResult]()
+        async with self._follower(run_id) as follower:
+            if ends_at is not None:
+                await follower.listen()
+            if opened.repeated:
+                results = await self._repeat(run_id, operation)
+            elif operation.order is Order.BOTTOM_UP:
+                await self._drive(run_id, operation, follower, results)
+            else:
+                await self._drive_behind(run_id, operation, results)
+            if ends_at is not None:
+                await follower.wait_settled(operation, ends_at, partial(self._settler.settle, run_id, operation))
+        return await self._survey.report(run_id, operation.cancel_id, nodes=tuple(results.values()))
+
+    async def _list_and_gate(self, run_id: str, terms: CancelTerms) -> Opened:
+        """On the work list before the gate closes, so that nobody needs this process to resume it."""
+        cancel_id = new_cancel_id()
+        listed_at_us = await self._operations.list(run_id, cancel_id)
+        await signals.reached("cancel.listed", cancel_id)
+        opened = await self._operations.open(run_id, cancel_id, terms, listed_at_us)
+        await signals.reached("cancel.gated", opened.operation.cancel_id)
+        return opened
+
+    async def _repeat(self, run_id: str, operation: OperationRecord) -> dict[str, NodeResult]:
+        """A repeat changes nothing, and answers every node as it was found; an orphan is looked at now."""
+        if operation.state == "open" and operation.phase == "walking":
+            await self._operations.reschedule(run_id, operation.cancel_id, 0)
+        snapshot = await self._survey.load(run_id, operation)
+        nodes = map(snapshot.node, snapshot.walk.execution_ids)
+        return {
+            node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes
+        }
+
+    # --- load → walk → publish --------------------------------------------------------------------
+
+    async def resume(self, run_id: str, operation: OperationRecord) -> None:
+        """Drives an operation whose lease this process has taken over."""
+        async with self._follower(run_id) as follower:
+            await self._drive(run_id, operation, follower, {})
+
+    async def _drive(
+        self,
+        run_id: str,
+        operation: OperationRecord,
+        follower: Follower,
+        results: dict[str, NodeResult],
+        first_told: asyncio.Event | None = None,
+    ) -> None:
+        """Walks until nothing has changed above what was walked; a node keeps its first answer."""
+        if operation.order is Order.BOTTOM_UP_BARRIER:
+            await follower.listen()
+        try:
+            while True:
+                try:
+                    return await self._walk_once(run_id, operation, follower, results, first_told)
+                except WalkAgain:
+                    log.info("cancel.walk_again", run_id=run_id, cancel_id=operation.cancel_id)
+        except Superseded:
+            log.info("cancel.superseded", run_id=run_id, cancel_id=operation.cancel_id)
+
+    async def _walk_once(
+        self,
+        run_id: str,
+        operation: OperationRecord,
+        follower: Follower,
+        results: dict[str, NodeResult],
+        first_told: asyncio.Event | None,
+    ) -> None:
+        """Load → walk → publish, from a state in which nothing was dirty before the read."""
+        walking = await self._operations.begin_walk(run_id, operation)
+        if walking is None:
+            raise Superseded
+        await signals.reached("cancel.walking", operation.cancel_id)
+        snapshot = await self._survey.load(run_id, walking)
+        await signals.reached("cancel.loaded", operation.cancel_id)
+        publisher = Publisher(self._operations, run_id, walking, snapshot, follower, results)
+        if walking.order is Order.BOTTOM_UP:
+            await publisher.publish(snapshot.walk.execution_ids)
+        else:
+            await self._publish_behind_barrier(walking, publisher, snapshot.walk, follower, first_told)
+        await signals.reached("cancel.published", operation.cancel_id)
+        if not publisher.refused:
+            summary = f"{len(snapshot.walk)} levels, {len(snapshot.executions)} executions"
+            raise_for_code(await self._operations.end_walk(run_id, walking, summary))
+        await self._hand_over(run_id, walking)
+
+    async def _publish_behind_barrier(
+        self,
+        operation: OperationRecord,
+        publisher: Publisher,
+        levels: Walk,
+        follower: Follower,
+        first_told: asyncio.Event | None,
+    ) -> None:
+        """A level is due when the one below it is settled, or after its share of the time that is left."""
+        for position, level in enumerate(levels):
+            await publisher.publish(level.execution_ids)
+            if first_told is not None:
+                first_told.set()
+            await signals.reached("cancel.level", f"{operation.cancel_id}:{level.depth}")
+            if position + 1 < len(levels):
+                now_us = await self._operations.now_us()
+                share_s = max(0, operation.deadline_us - now_us) / 1e6 / (len(levels) - position)
+                await publisher.keep_lease()
+                await follower.wait_all_settled(max(BARRIER_LEVEL_MIN_S, share_s), publisher.keep_lease)
+
+    async def _drive_behind(self, run_id: str, operation: OperationRecord, results: dict[str, NodeResult]) -> None:
+        """Barrier order goes on in the background; the caller has its answer when the first level is told."""
+        first_told = asyncio.Event()
+
+        async def drive() -> None:
+            try:
+                async with self._follower(run_id) as follower:
+                    await self._drive(run_id, operation, follower, results, first_told)
+            finally:
+                first_told.set()
+
+        task = asyncio.create_task(drive(), name=f"broker-barrier-{operation.cancel_id}")
+        self._driving.add(task)
+        task.add_done_callback(self._driven)
+        await first_told.wait()
+        if task.done():
+            await task
+
+    def _driven(self, task: asyncio.Task[None]) -> None:
+        self._driving.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("cancel.drive.failed", task=task.get_name(), error=str(task.exception()))
+
+    async def close(self) -> None:
+        """Hands what is still being driven to other processes: their sweep takes it over."""
+        for task in list(self._driving):
+            task.cancel()
+        await asyncio.gather(*self._driving, return_exceptions=True)
+
+    async def _hand_over(self, run_id: str, operation: OperationRecord) -> None:
+        """Told what could be told: settle if that was all, else the sweep goes on; nobody has to stay."""
+        code = await self._settler.settle(run_id, operation)
+        due_us = await self._operations.now_us() + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
+        await self._operations.lease(run_id, operation.cancel_id, operation.fence, lease_us=0)
+        await self._operations.reschedule(run_id, operation.cancel_id, due_us)
+        await signals.reached("cancel.handed_over", operation.cancel_id)

@@ -1,0 +1,109 @@
+"""Publishing one walk: chunks in order, a few in flight, and a result for each execution."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from broker.cancel.follow import Follower
+from broker.cancel.report import NodeResult
+from broker.cancel.survey import Snapshot
+from broker.errors import StoreRefused
+from broker.observe import signals
+from broker.protocol.records import OperationRecord
+from broker.store.operations import CHUNK, LEASE_US, Operations, Told
+
+CHUNKS_IN_FLIGHT = 8  # about 16 ms of Redis: enough to keep it busy, short enough for others to get in
+
+
+class WalkAgain(Exception):
+    """The tree has changed above what is being walked."""
+
+
+class Superseded(Exception):
+    """A newer driver has the operation."""
+
+
+def raise_for_code(code: str) -> None:
+    """What a driver script answers when the walk must not go on."""
+    if code == "dirty":
+        raise WalkAgain
+    if code in ("fenced", "gone"):
+        raise Superseded
+
+
+class Publisher:
+    """Tells the executions of one snapshot. Raises WalkAgain and Superseded.
+
+    `refused` says that Redis would not take some chunk: those nodes are errors, and the operation stays
+    `walking`, so that the sweep tells them later.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        run_id: str,
+        operation: OperationRecord,
+        snapshot: Snapshot,
+        follower: Follower,
+        results: dict[str, NodeResult],
+    ) -> None:
+        self.refused = False
+        self._operations = operations
+        self._run_id = run_id
+        self._operation = operation
+        self._snapshot = snapshot
+        self._follower = follower
+        self._results = results
+        self._leased_at = asyncio.get_running_loop().time()
+
+    async def publish(self, execution_ids: Sequence[str]) -> None:
+        """Tells these, in this order."""
+        chunks = [execution_ids[at : at + CHUNK] for at in range(0, len(execution_ids), CHUNK)]
+        for at in range(0, len(chunks), CHUNKS_IN_FLIGHT):
+            codes = await asyncio.gather(*map(self._publish_chunk, chunks[at : at + CHUNKS_IN_FLIGHT]))
+            await signals.reached("cancel.chunk", self._operation.cancel_id)
+            for code in codes:
+                raise_for_code(code)
+            await self.keep_lease()
+
+    async def keep_lease(self) -> None:
+        """Renews the lease before half of it is over."""
+        now = asyncio.get_running_loop().time()
+        if now - self._leased_at < LEASE_US / 2e6:
+            return
+        cancel_id = self._operation.cancel_id
+        leased = await self._operations.lease(self._run_id, cancel_id, self._operation.fence)
+        if isinstance(leased, str):
+            raise Superseded
+        self._leased_at = now
+        await self._operations.reschedule(self._run_id, cancel_id, await self._operations.now_us() + LEASE_US)
+
+    async def _publish_chunk(self, chunk: Sequence[str]) -> str:
+        try:
+            code, told = await self._operations.publish(self._run_id, self._operation, chunk)
+        except StoreRefused as error:
+            self.refused = True
+            for one in chunk:
+                node = self._snapshot.node(one)
+                self._results.setdefault(one, replace(node, status="error", skip_reason=str(error)))
+            return "refused"
+        for one_told in told:
+            self._results.setdefault(one_told.execution_id, self._result(one_told))
+        self._follower.expect(one.execution_id for one in told if one.code in ("told", "held", "adopted"))
+        return code
+
+    def _result(self, told: Told) -> NodeResult:
+        """The answer for one node, in the words of the compatible endpoint."""
+        node = self._snapshot.node(told.execution_id)
+        ours = told.cancel_id == self._operation.cancel_id
+        if told.code in ("told", "never_started") or (told.code == "adopted" and ours):
+            return replace(node, status="cancelled")
+        if told.code == "unknown":
+            return replace(node, status="error", skip_reason="its record is gone")
+        if self._snapshot.was_terminal(told.execution_id):
+            return replace(node, status=node.previous_status, skip_reason="terminal")
+        if told.code == "adopted":
+            return replace(node, status="cancelled", skip_reason="terminal")
+        return replace(node, status="skipped", skip_reason="raced_to_terminal")

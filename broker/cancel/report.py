@@ -1,0 +1,276 @@
+"""Pure: the records of a run → who was cancelled, who is still running and why, and how long it took.
+
+No Redis, no clock: the caller passes what it read and the Redis time at which it read it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, stamp, unescape
+from broker.protocol.states import Cause, Disposition, Scope, is_terminal
+
+STILL_RUNNING_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What one cancel did with one execution, in the order of the walk.
+
+    `status` is `cancelled`, `skipped`, `error`, or the terminal status that it had; `skip_reason` is
+    `terminal`, `raced_to_terminal` or the text of the error.
+    """
+
+    execution_id: str
+    depth: int
+    previous_status: str
+    status: str
+    skip_reason: str | None = None
+    agent_node_id: str | None = None
+    reasoner_id: str | None = None
+    disposition: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionReport:
+    """One execution that is still running although it was cancelled. `age` in seconds since it was told.
+
+    `published_at_us` is None and `attempts` 0 where its turn to be told has not come.
+    """
+
+    execution_id: str
+    depth: int
+    disposition: Disposition
+    cause: Cause
+    overdue: bool
+    worker_id: str | None
+    agent_node_id: str | None
+    published_at_us: int | None
+    attempts: int
+    age: float
+    worker_last_seen: float | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Ack lag in milliseconds, by Redis's clock. `count` is the number of samples; all 0 where there is none.
+
+    Percentiles are nearest-rank. What is still running gives no sample: read it beside `still_running`.
+    """
+
+    count: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Numbers of executions in the operation's scope."""
+
+    executions: int
+    cancelled: int
+    skipped: int
+    errors: int
+    settled: int
+    still_running: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelReport:
+    """What is known of one cancel operation. Times are Redis time, in microseconds since 1970.
+
+    `still_running` names at most the first 1,000, deepest first (`still_running_truncated`);
+    `totals.still_running` counts all. `nodes` is what the walk of this call did, empty on a report
+    that only reads. `remaining_active_in_run` counts the other non-terminal executions of the run.
+    """
+
+    run_id: str
+    cancel_id: str
+    scope: Scope
+    target: str | None
+    state: str
+    overdue: bool
+    reason: str | None
+    requested_by: str | None
+    requested_at_us: int
+    settled_at_us: int | None
+    deadline_at_us: int
+    totals: Totals
+    dispositions: Mapping[str, int]
+    still_running: tuple[ExecutionReport, ...]
+    still_running_truncated: bool
+    received_lag: Lag
+    stopped_lag: Lag
+    remaining_active_in_run: int
+    nodes: tuple[NodeResult, ...] = field(default=(), repr=False)
+
+    @property
+    def settled(self) -> bool:
+        return self.state == "settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What the report needs of a worker: its heartbeat, if it ever had one."""
+
+    worker_id: str
+    alive: bool
+    ever_seen: bool
+    seen_at_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was read of a run: the executions in scope with their depths, and what was said of them."""
+
+    executions: Mapping[str, ExecutionRecord]
+    depths: Mapping[str, int]
+    intents: Mapping[str, IntentRecord]
+    acks: Mapping[str, AckRecord]
+    worker_of_slot: Mapping[str, str]
+    workers: Mapping[str, Worker]
+    now_us: int
+
+
+def build_report(
+    run_id: str,
+    operation: OperationRecord,
+    evidence: Evidence,
+    *,
+    active_in_run: int = 0,
+    nodes: tuple[NodeResult, ...] = (),
+) -> CancelReport:
+    """The report of one operation over the executions of its scope, whoever cancelled them."""
+    overdue = operation.state == "open" and evidence.now_us > operation.deadline_us
+    running = [
+        _still_running(one, operation, evidence)
+        for one in evidence.executions
+        if is_still_running(one, operation, evidence)
+    ]
+    running.sort(key=lambda one: (-one.depth, -one.age, one.execution_id))
+    told = [one for one in evidence.executions if one in evidence.intents]
+    dispositions = Counter(str(disposition_of(evidence.acks.get(one))) for one in told)
+    settled = sum(count for word, count in dispositions.items() if Disposition(word).settled)
+    return CancelReport(
+        run_id=run_id,
+        cancel_id=operation.cancel_id,
+        scope=operation.scope,
+        target=operation.target or None,
+        state=operation.state,
+        overdue=overdue and bool(running),
+        reason=operation.reason,
+        requested_by=operation.requested_by,
+        requested_at_us=operation.requested_at_us,
+        settled_at_us=operation.settled_at_us,
+        deadline_at_us=operation.deadline_us,
+        totals=Totals(
+            executions=len(evidence.executions),
+            cancelled=len(told),
+            skipped=_count_skipped(evidence),
+            errors=sum(node.status == "error" for node in nodes),
+            settled=settled,
+            still_running=len(running),
+        ),
+        dispositions=dict(dispositions),
+        still_running=tuple(running[:STILL_RUNNING_LISTED]),
+        still_running_truncated=len(running) > STILL_RUNNING_LISTED,
+        received_lag=_lag(evidence, told, stopped=False),
+        stopped_lag=_lag(evidence, told, stopped=True),
+        remaining_active_in_run=active_in_run,
+        nodes=nodes,
+    )
+
+
+def disposition_of(ack: AckRecord | None) -> Disposition:
+    """Nothing heard is `asked`; that is all that a missing ack means."""
+    return Disposition(ack.disposition) if ack else Disposition.ASKED
+
+
+def is_still_running(execution_id: str, operation: OperationRecord, evidence: Evidence) -> bool:
+    """Told and not settled, or to be told by a walk that has not come by yet."""
+    if execution_id in evidence.intents:
+        return not disposition_of(evidence.acks.get(execution_id)).settled
+    to_be_told = operation.state == "open" and operation.phase == "walking"
+    return to_be_told and not is_terminal(evidence.executions[execution_id].raw_status)
+
+
+def _still_running(execution_id: str, operation: OperationRecord, evidence: Evidence) -> ExecutionReport:
+    record = evidence.executions[execution_id]
+    intent = evidence.intents.get(execution_id)
+    ack = evidence.acks.get(execution_id)
+    worker_id = evidence.worker_of_slot.get(record.slot) if record.slot else None
+    worker = evidence.workers.get(worker_id) if worker_id else None
+    published_us = intent.published_at_us if intent else None
+    return ExecutionReport(
+        execution_id=execution_id,
+        depth=evidence.depths.get(execution_id, 0),
+        disposition=disposition_of(ack),
+        cause=cause_of(record, intent, ack, worker),
+        overdue=evidence.now_us > operation.deadline_us,
+        worker_id=worker_id,
+        agent_node_id=record.agent_node_id or None,
+        published_at_us=published_us,
+        attempts=intent.attempt if intent else 0,
+        age=_seconds(evidence.now_us, published_us or operation.requested_at_us),
+        worker_last_seen=_seconds(evidence.now_us, worker.seen_at_us) if worker and worker.seen_at_us else None,
+        detail=unescape(ack.detail) or None if ack else None,
+    )
+
+
+def cause_of(
+    record: ExecutionRecord, intent: IntentRecord | None, ack: AckRecord | None, worker: Worker | None
+) -> Cause:
+    """Why it still runs: the first that is true, in the order of DESIGN section 2."""
+    heard = {
+        Disposition.REFUSED: Cause.REFUSED,
+        Disposition.DEFERRED: Cause.DEFERRED,
+        Disposition.RECEIVED: Cause.STOPPING,
+    }.get(disposition_of(ack))
+    if heard is not None:
+        return heard
+    if not record.claimed:
+        return Cause.NO_WORKER
+    if worker is not None and worker.ever_seen and not worker.alive:
+        return Cause.WORKER_LOST
+    if intent is not None and intent.receivers == 0:
+        return Cause.NOT_DELIVERED
+    return Cause.NO_ACK
+
+
+def _count_skipped(evidence: Evidence) -> int:
+    return sum(
+        one not in evidence.intents and is_terminal(record.raw_status) for one, record in evidence.executions.items()
+    )
+
+
+def _seconds(now_us: int, then_us: int) -> float:
+    return max(0, now_us - then_us) / 1e6
+
+
+def _lag(evidence: Evidence, told: Iterable[str], *, stopped: bool) -> Lag:
+    """Published → heard, or published → ended; what was settled without being told has no lag."""
+    samples: list[float] = []
+    for one in told:
+        ack = evidence.acks.get(one)
+        if ack is None or ack.disposition == Disposition.NEVER_STARTED:
+            continue
+        heard_us = stamp(ack.settled_at_us) if stopped else stamp(ack.received_at_us) or stamp(ack.settled_at_us)
+        if heard_us is not None:
+            samples.append(max(0, heard_us - evidence.intents[one].published_at_us) / 1000)
+    return percentiles(samples)
+
+
+def percentiles(samples: list[float]) -> Lag:
+    """Nearest-rank percentiles of samples in milliseconds."""
+    if not samples:
+        return Lag(0, 0.0, 0.0, 0.0)
+    samples.sort()
+
+    def rank(share: float) -> float:
+        return samples[min(len(samples) - 1, int(share * len(samples)))]
+
+    return Lag(len(samples), rank(0.5), rank(0.99), samples[-1])

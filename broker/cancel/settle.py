@@ -1,0 +1,34 @@
+"""Settling: a conditional script decides, never the reader. Acks run it too, so the last one settles."""
+
+from __future__ import annotations
+
+from broker.protocol.records import OperationRecord
+from broker.protocol.states import Scope
+from broker.store.operations import Operations
+from broker.store.reads import Reads
+
+SETTLED_DUE_US = 60_000_000  # a settled operation stays on the work list: evidence can still come
+
+
+class Settler:
+    """Asks whether an operation is settled, in the way its scope needs."""
+
+    def __init__(self, operations: Operations, reads: Reads) -> None:
+        self._operations = operations
+        self._reads = reads
+
+    async def settle(self, run_id: str, operation: OperationRecord) -> str:
+        """Settles it if nothing in scope is unsettled: a RETURNS word of settle.lua.
+
+        For a subtree `v` is read *before* the unsettled ones and their ancestors, and the script refuses
+        when it has risen since: what was registered in between would have been missed.
+        """
+        if operation.scope is not Scope.SUBTREE:
+            return await self._operations.settle(run_id, operation.cancel_id)
+        seen = await self._reads.operation(run_id, operation.cancel_id)
+        if seen is None:
+            return "gone"
+        unsettled = await self._reads.unsettled(run_id)
+        if await self._reads.in_scope(run_id, seen, unsettled):
+            return "open"
+        return await self._operations.settle(run_id, operation.cancel_id, seen.v)

@@ -1,0 +1,134 @@
+"""Reads a run for those who decide: the snapshot that is walked, the report, the preview."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from broker.cancel.report import CancelReport, Evidence, NodeResult, Worker, build_report
+from broker.cancel.walk import Forest, Walk, walk
+from broker.errors import NoCancellation, NotFound
+from broker.protocol.names import public_run
+from broker.protocol.records import ExecutionRecord, IntentRecord, OperationRecord, unescape
+from broker.protocol.states import Scope, is_terminal
+from broker.store.operations import Operations
+from broker.store.reads import Reads
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The executions in an operation's scope, as one read found them, and the levels of their walk."""
+
+    executions: Mapping[str, ExecutionRecord]
+    walk: Walk
+    depths: Mapping[str, int]
+
+    def node(self, execution_id: str) -> NodeResult:
+        """What is known of the node before anything is decided."""
+        record = self.executions[execution_id]
+        return NodeResult(
+            execution_id=execution_id,
+            depth=self.depths[execution_id],
+            previous_status=record.raw_status,
+            status=record.raw_status,
+            agent_node_id=record.agent_node_id or None,
+            reasoner_id=unescape(record.reasoner_id) or None,
+        )
+
+    def was_terminal(self, execution_id: str) -> bool:
+        return is_terminal(self.executions[execution_id].raw_status)
+
+
+class Preview(NamedTuple):
+    """What a cancel would touch now: nothing was changed. `would_cancel` counts the non-terminal ones."""
+
+    run_id: str
+    scope: Scope
+    target: str | None
+    executions: int
+    would_cancel: int
+    nodes: tuple[NodeResult, ...]
+
+
+class Survey:
+    """Loads, reports, previews. Nothing here writes."""
+
+    def __init__(self, reads: Reads, operations: Operations) -> None:
+        self._reads = reads
+        self._operations = operations
+
+    async def load(self, run_id: str, operation: OperationRecord) -> Snapshot:
+        """Every execution in the operation's scope."""
+        return await self._load(run_id, operation.scope, operation.target)
+
+    async def _load(self, run_id: str, scope: Scope, target: str) -> Snapshot:
+        if scope is Scope.EXECUTION:
+            return await self._load_one(run_id, target)
+        executions = await self._reads.executions(run_id)
+        forest = Forest((one, record.parent_execution_id, record.order_us) for one, record in executions.items())
+        walked = walk(forest, target or None)
+        depths = {one: level.depth for level in walked for one in level.execution_ids}
+        return Snapshot({one: executions[one] for one in depths}, walked, depths)
+
+    async def _load_one(self, run_id: str, target: str) -> Snapshot:
+        record = await self._reads.execution(run_id, target)
+        if record is None:
+            return Snapshot({}, Walk([], {}), {})
+        return Snapshot({target: record}, Walk([target], {0: 1}), {target: 0})
+
+    async def preview(self, run_id: str, scope: Scope, target: str = "") -> Preview:
+        """What a cancel would touch. Raises NotFound."""
+        snapshot = await self._load(run_id, scope, target)
+        if not snapshot.executions:
+            raise NotFound(f"execution {target} not found" if target else f"run {public_run(run_id) or run_id} not found")
+        nodes = tuple(snapshot.node(one) for one in snapshot.walk.execution_ids)
+        would_cancel = sum(not snapshot.was_terminal(node.execution_id) for node in nodes)
+        return Preview(run_id, scope, target or None, len(nodes), would_cancel, nodes)
+
+    async def report(
+        self, run_id: str, cancel_id: str | None = None, *, nodes: tuple[NodeResult, ...] = ()
+    ) -> CancelReport:
+        """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
+        operation = await self._operation(run_id, cancel_id)
+        snapshot = await self._load(run_id, operation.scope, operation.target)
+        evidence = await self._evidence(run_id, snapshot)
+        state = await self._reads.run_state(run_id)
+        return build_report(run_id, operation, evidence, active_in_run=state.active, nodes=nodes)
+
+    async def _operation(self, run_id: str, cancel_id: str | None) -> OperationRecord:
+        if cancel_id is not None:
+            operation = await self._reads.operation(run_id, cancel_id)
+            if operation is None:
+                raise NoCancellation(f"run {run_id} has no cancel {cancel_id}")
+            return operation
+        operations = await self._reads.operations(run_id)
+        if operations:
+            width = {Scope.RUN: 0, Scope.SUBTREE: 1, Scope.EXECUTION: 2}
+            return min(operations, key=lambda one: (width[one.scope], one.requested_at_us))
+        if not (await self._reads.run_state(run_id)).exists:
+            raise NotFound(f"run {run_id} not found")
+        raise NoCancellation(f"run {run_id} was never cancelled")
+
+    async def _evidence(self, run_id: str, snapshot: Snapshot) -> Evidence:
+        intents, acks, slots, now_us = await asyncio.gather(
+            self._reads.intents(run_id),
+            self._reads.acks(run_id),
+            self._reads.worker_ids(run_id),
+            self._operations.now_us(),
+        )
+        wanted = _workers_of_interest(snapshot, intents, slots)
+        workers = {
+            state.worker_id: Worker(state.worker_id, state.alive, state.ever_seen, state.seen_at_us)
+            for state in (await self._reads.workers(wanted)).values()
+        }
+        return Evidence(snapshot.executions, snapshot.depths, intents, acks, slots, workers, now_us)
+
+
+def _workers_of_interest(
+    snapshot: Snapshot, intents: Mapping[str, IntentRecord], slots: Mapping[str, str]
+) -> list[str]:
+    """Only those whose heartbeat can be a cause: holders of what was told."""
+    held = {record.slot for one, record in snapshot.executions.items() if record.claimed and one in intents}
+    return [slots[slot] for slot in held if slot in slots]

@@ -1,0 +1,121 @@
+"""The second chance: what the first driver could not finish, any process finishes.
+
+The work list has one entry an operation. Whoever finds one due takes its lease, so two sweeps never do the
+same; walks it again if its driver died or its tree has changed; settles it; or tells again what was told
+and is not settled, with growing pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import structlog
+
+from broker.cancel.engine import Engine
+from broker.cancel.settle import SETTLED_DUE_US, Settler
+from broker.errors import BrokerError
+from broker.observe import signals
+from broker.protocol.records import IntentRecord, OperationRecord
+from broker.store.claims import Claims
+from broker.store.operations import CHUNK, Operations
+from broker.store.reads import Reads
+
+log = structlog.get_logger("broker.cancel")
+
+SECOND_US = 1_000_000
+HOUR_US = 3_600_000_000
+ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
+LONGEST_PAUSE_US = 60 * SECOND_US
+
+
+class Sweep:
+    """Looks at the work list every second, as long as `keep` runs."""
+
+    def __init__(self, operations: Operations, reads: Reads, claims: Claims, engine: Engine) -> None:
+        self._operations = operations
+        self._reads = reads
+        self._claims = claims
+        self._settler = Settler(operations, reads)
+        self._engine = engine
+
+    async def keep(self, every_s: float = 1.0) -> None:
+        """Sweeps until it is cancelled; an error costs one round."""
+        while True:
+            await asyncio.sleep(every_s * random.uniform(0.7, 1.0))  # noqa: S311 - jitter
+            try:
+                await self.once()
+            except BrokerError as error:
+                log.warning("sweep.failed", error=str(error))
+
+    async def once(self) -> None:
+        """One look at everything that is due."""
+        for run_id, cancel_id in await self._operations.due():
+            await self.look(run_id, cancel_id)
+
+    async def look(self, run_id: str, cancel_id: str) -> None:
+        """Does for one operation what is due, under its lease."""
+        operation = await self._operations.lease(run_id, cancel_id)
+        now_us = await self._operations.now_us()
+        if isinstance(operation, str):
+            return await self._not_ours(run_id, cancel_id, operation, now_us)
+        await signals.reached("sweep.leased", cancel_id)
+        if operation.state == "open" and (operation.phase == "walking" or operation.dirty):
+            log.info("cancel.takeover", run_id=run_id, cancel_id=cancel_id, fence=operation.fence)
+            return await self._engine.resume(run_id, operation)
+        due_us = await self._second_chance(run_id, operation, now_us)
+        await self._operations.lease(run_id, cancel_id, operation.fence, lease_us=0)
+        await self._operations.reschedule(run_id, cancel_id, due_us)
+
+    async def _not_ours(self, run_id: str, cancel_id: str, code: str, now_us: int) -> None:
+        """Another process drives it; or the operation is gone with its run, or is not there yet."""
+        due_us = await self._operations.due_at(run_id, cancel_id)
+        if code == "busy":
+            await self._operations.reschedule(run_id, cancel_id, now_us + SECOND_US)
+        elif due_us is not None and now_us - due_us > ORPHAN_ENTRY_US:
+            await self._operations.drop(run_id, cancel_id)
+
+    async def _second_chance(self, run_id: str, operation: OperationRecord, now_us: int) -> int:
+        """Settles or tells again; answers when the operation is due next."""
+        if operation.state == "settled":
+            return now_us + HOUR_US
+        if await self._settler.settle(run_id, operation) == "settled":
+            return now_us + SETTLED_DUE_US
+        if now_us > operation.give_up_us:
+            return now_us + HOUR_US
+        return await self._redeliver(run_id, operation, now_us)
+
+    async def _redeliver(self, run_id: str, operation: OperationRecord, now_us: int) -> int:
+        unsettled = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
+        intents = await self._claims.intents(run_id, unsettled)
+        forcing = _is_forcing(operation, now_us)
+        due = [one for one, intent in intents.items() if _is_due(intent, now_us, forcing)]
+        for at in range(0, len(due), CHUNK):
+            await self._operations.redeliver(run_id, operation, due[at : at + CHUNK], force=forcing)
+        await signals.reached("sweep.redelivered", f"{operation.cancel_id}:{len(due)}")
+        return now_us + _next_look_us(operation, intents, now_us)
+
+
+def _is_forcing(operation: OperationRecord, now_us: int) -> bool:
+    after_us = operation.force_after_us
+    return after_us is not None and now_us >= operation.requested_at_us + after_us
+
+
+def _is_due(intent: IntentRecord, now_us: int, forcing: bool) -> bool:
+    return (forcing and not intent.force) or now_us >= intent.published_at_us + told_for_us(intent.attempt)
+
+
+def told_for_us(attempt: int) -> int:
+    """When attempt n + 1 is due, from the first: 1 s, 3 s, 7 s, … and then every minute."""
+    return sum(min(SECOND_US * 2**n, LONGEST_PAUSE_US) for n in range(min(attempt, 7))) + max(
+        0, attempt - 7
+    ) * LONGEST_PAUSE_US
+
+
+def _next_look_us(operation: OperationRecord, intents: dict[str, IntentRecord], now_us: int) -> int:
+    """Until the next attempt of any, with jitter; a forced step that is still to come is not slept through."""
+    waits = [intent.published_at_us + told_for_us(intent.attempt + 1) - now_us for intent in intents.values()]
+    if operation.force_after_us is not None and not _is_forcing(operation, now_us):
+        waits.append(operation.requested_at_us + operation.force_after_us - now_us)
+    shortest = min(waits, default=SECOND_US)
+    return int(max(SECOND_US // 4, min(shortest, LONGEST_PAUSE_US)) * random.uniform(1.0, 1.2))  # noqa: S311

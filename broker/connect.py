@@ -1,0 +1,203 @@
+"""`connect()` and `Broker`: the control plane's side, with no daemon but Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import NamedTuple, Self, TypedDict, Unpack
+
+from broker.cancel.engine import Engine
+from broker.cancel.follow import AckFeed
+from broker.cancel.report import CancelReport
+from broker.cancel.survey import Preview, Survey
+from broker.cancel.sweep import Sweep
+from broker.config import cancel_terms, check_namespace, check_seconds
+from broker.embedded import EmbeddedServer, parse_embedded_url
+from broker.errors import NotFound
+from broker.protocol.names import check_id, lone_run
+from broker.protocol.registration import Execution
+from broker.protocol.states import Scope
+from broker.store.backend import Backend
+from broker.store.claims import Claims, Registration
+from broker.store.keys import NAMESPACE, Lifetimes
+from broker.store.operations import CancelTerms, Operations
+from broker.store.reads import Reads
+from broker.store.subscriptions import Subscriptions
+from broker.worker.worker import default_worker_id
+
+
+class CancelOptions(TypedDict, total=False):
+    """What every cancel takes. Times in seconds.
+
+    `wait`: the caller's patience, changes nothing else · `deadline` 30: then `overdue`, redelivery goes on ·
+    `grace` 10: for processes, between SIGTERM and SIGKILL · `force_after` off: then the forced step ·
+    `give_up` 3600: redelivery ends, still listed open · `order`: bottom_up or bottom_up_barrier ·
+    `idempotency_key`: the same key is the same operation · `allow_unknown`: close the gate of what is not
+    known yet.
+    """
+
+    reason: str | None
+    requested_by: str | None
+    wait: float | None
+    deadline: float
+    grace: float
+    force_after: float | None
+    give_up: float
+    order: str
+    idempotency_key: str | None
+    allow_unknown: bool
+
+
+class Registered(NamedTuple):
+    """`registered` counts; `refused` pairs execution id and error code (`run_cancelled` ones are recorded)."""
+
+    registered: int
+    refused: tuple[tuple[str, str], ...]
+
+
+class Broker:
+    """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`."""
+
+    def __init__(self, url: str, *, namespace: str, timeout: float, sweep: bool) -> None:
+        self._url = url
+        self._namespace = check_namespace(namespace)
+        self._timeout_s = check_seconds(timeout, "timeout", least=0.01)
+        self._sweeping = sweep
+        self._stack = AsyncExitStack()
+
+    @property
+    def redis_url(self) -> str:
+        """The address for other processes; for `embedded://` known once the block is entered."""
+        return self._url
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            if self._url.startswith("embedded:"):
+                self._url = stack.enter_context(EmbeddedServer(*parse_embedded_url(self._url))).url
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """What this process still drives, another takes over; nothing that was accepted is lost."""
+        await self._stack.aclose()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        backend = Backend.connect(
+            self._url, namespace=self._namespace, lifetimes=Lifetimes(), timeout_s=self._timeout_s
+        )
+        stack.push_async_callback(backend.close)
+        feed = AckFeed(backend.keys.ack_channel)
+        feed.subscriptions = Subscriptions(
+            self._url, connect_timeout_s=self._timeout_s, on_confirmed=feed.missed
+        )
+        stack.push_async_callback(feed.subscriptions.close)
+        await feed.subscriptions.start()
+        reads, self._claims = Reads(backend), Claims(backend)
+        operations = Operations(backend, driver=default_worker_id())
+        self._survey = Survey(reads, operations)
+        self._engine = Engine(operations, reads, feed)
+        stack.push_async_callback(self._engine.close)
+        if self._sweeping:
+            sweep = Sweep(operations, reads, self._claims, self._engine)
+            sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
+            stack.push_async_callback(_end, sweeping)
+
+    async def register(self, run_id: str | None, executions: Iterable[Execution]) -> Registered:
+        """Records executions, or fills in what was unknown of known ones. `run_id` None: each is on its own.
+
+        Raises InvalidId and InvalidInput before anything is written.
+        """
+        rows = [_registration(one) for one in executions]
+        if run_id is None:
+            codes: dict[str, str] = {}
+            for row in rows:
+                codes.update(await self._claims.register(lone_run(row.execution_id), [row]))
+        else:
+            codes = await self._claims.register(check_id(run_id, "run_id"), rows)
+        refused = tuple((one, code) for one, code in codes.items() if code != "registered")
+        return Registered(len(codes) - len(refused), refused)
+
+    async def preview(self, run_id: str) -> Preview:
+        """What a cancel of the run would touch; changes nothing. Raises NotFound."""
+        return await self._survey.preview(check_id(run_id, "run_id"), Scope.RUN)
+
+    async def cancel_run(self, run_id: str, **options: Unpack[CancelOptions]) -> CancelReport:
+        """Cancels every execution of a run, deepest first. Raises NotFound; see `Engine.cancel`."""
+        return await self._cancel(check_id(run_id, "run_id"), Scope.RUN, "", options)
+
+    async def cancel_subtree(self, execution_id: str, **options: Unpack[CancelOptions]) -> CancelReport:
+        """Cancels an execution and everything below it. Raises NotFound; see `Engine.cancel`."""
+        return await self._cancel(await self._run_of(execution_id, options), Scope.SUBTREE, execution_id, options)
+
+    async def cancel_execution(self, execution_id: str, **options: Unpack[CancelOptions]) -> CancelReport:
+        """Cancels just one execution; `remaining_active_in_run` says how many others of its run go on.
+
+        Raises NotFound, and AlreadyTerminal where it has ended.
+        """
+        return await self._cancel(await self._run_of(execution_id, options), Scope.EXECUTION, execution_id, options)
+
+    async def report(self, run_id: str, cancel_id: str | None = None) -> CancelReport:
+        """What is known of a cancel; without `cancel_id` of the run's widest. Raises NotFound, NoCancellation."""
+        return await self._survey.report(check_id(run_id, "run_id"), cancel_id)
+
+    async def _run_of(self, execution_id: str, options: CancelOptions) -> str:
+        run_id = await self._claims.run_of(check_id(execution_id, "execution_id"))
+        if run_id is not None:
+            return run_id
+        if not options.get("allow_unknown"):
+            raise NotFound(f"execution {execution_id} not found")
+        run_id = lone_run(execution_id)
+        await self._claims.index(run_id, [execution_id])
+        return run_id
+
+    async def _cancel(self, run_id: str, scope: Scope, target: str, options: CancelOptions) -> CancelReport:
+        wait = options.get("wait")
+        wait_s = None if wait is None else check_seconds(wait, "wait")
+        return await self._engine.cancel(run_id, _terms(scope, target, options), wait_s)
+
+
+def connect(url: str, *, namespace: str = NAMESPACE, timeout: float = 5.0, sweep: bool = True) -> Broker:
+    """A broker on the Redis at `url` (`redis://`, `rediss://`, `unix://`), or on one of its own: `embedded://`.
+
+    `timeout` is how long Redis may take to answer, in seconds. With `sweep` this process also tells again
+    what was told and not settled, and finishes operations whose process died. Entering the block raises
+    BrokerUnavailable when Redis cannot be reached, MissingExtra when `embedded://` needs an extra.
+    """
+    return Broker(url, namespace=namespace, timeout=timeout, sweep=sweep)
+
+
+def _terms(scope: Scope, target: str, options: CancelOptions) -> CancelTerms:
+    return cancel_terms(
+        scope,
+        target,
+        reason=options.get("reason"),
+        requested_by=options.get("requested_by"),
+        deadline=options.get("deadline", 30.0),
+        grace=options.get("grace", 10.0),
+        force_after=options.get("force_after"),
+        give_up=options.get("give_up", 3600.0),
+        order=options.get("order", "bottom_up"),
+        idempotency_key=options.get("idempotency_key"),
+        allow_unknown=options.get("allow_unknown", False),
+    )
+
+
+def _registration(execution: Execution) -> Registration:
+    return Registration(
+        check_id(execution.execution_id, "execution_id"),
+        execution.status,
+        check_id(execution.parent_execution_id, "parent_execution_id") if execution.parent_execution_id else "",
+        check_id(execution.agent_node_id, "agent_node_id") if execution.agent_node_id else "",
+        execution.reasoner_id or "",
+        "" if execution.started_at is None else str(round(execution.started_at.timestamp() * 1e6)),
+    )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,154 @@
+"""The compact records of a run's hashes: fields joined by `|`, free text percent-escaped.
+
+The order of the fields is part of the wire (see README.md beside this file). Stamps are decimal text in
+microseconds; empty means absent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from broker.protocol.states import Order, Scope
+
+_ESCAPES = (("%", "%25"), ("|", "%7C"), ("\n", "%0A"), ("\r", "%0D"))
+
+
+def escape(text: str) -> str:
+    """Makes free text safe as a field of a compact record."""
+    for plain, escaped in _ESCAPES:
+        text = text.replace(plain, escaped)
+    return text
+
+
+def unescape(text: str) -> str:
+    if "%" not in text:
+        return text
+    for plain, escaped in reversed(_ESCAPES):
+        text = text.replace(escaped, plain)
+    return text
+
+
+def stamp(text: str) -> int | None:
+    """A stamp in microseconds since 1970, None where the field is empty."""
+    return int(text) if text else None
+
+
+class ExecutionRecord(NamedTuple):
+    """What is known of an execution. `slot` is empty unless a claim is open; `start` counts the claims."""
+
+    status: str
+    parent_execution_id: str
+    agent_node_id: str
+    reasoner_id: str
+    started_at_us: str
+    registered_at_us: str
+    slot: str
+    incarnation: str
+    start: str
+
+    @classmethod
+    def parse(cls, raw: str) -> ExecutionRecord:
+        return cls(*raw.split("|"))
+
+    @property
+    def raw_status(self) -> str:
+        return unescape(self.status)
+
+    @property
+    def order_us(self) -> int:
+        """When it started; absent: when it was registered."""
+        return int(self.started_at_us or self.registered_at_us or 0)
+
+    @property
+    def claimed(self) -> bool:
+        return self.slot != ""
+
+
+class IntentRecord(NamedTuple):
+    """The durable cancel of one execution.
+
+    `published_at_us` is the time of attempt 1, `start` the claim it is meant for (0: none), `receivers` is 0
+    where the last PUBLISH counted no subscriber, else None.
+    """
+
+    cancel_id: str
+    published_at_us: int
+    attempt: int
+    start: int
+    force: bool
+    receivers: int | None = None
+
+    @classmethod
+    def parse(cls, raw: str) -> IntentRecord:
+        cancel_id, published_at_us, attempt, start, force, receivers = raw.split("|")
+        return cls(cancel_id, int(published_at_us), int(attempt), int(start), force == "1", stamp(receivers))
+
+
+class AckRecord(NamedTuple):
+    """What really happened to a cancelled execution, as far as anyone has said."""
+
+    disposition: str
+    seq: str
+    start: str
+    slot: str
+    outcome: str
+    received_at_us: str
+    settled_at_us: str
+    detail: str
+
+    @classmethod
+    def parse(cls, raw: str) -> AckRecord:
+        return cls(*raw.split("|"))
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """A durable cancel operation, as it stands in `<ns>:{R}:cancels`: a JSON object whose values are text.
+
+    `phase` is walking or published, `state` open or settled. `v` rises with everything that makes an
+    earlier reading of "nothing unsettled" worthless, `fence` with every new driver. Times are Redis time
+    in microseconds; `force_after_us` counts from the request, empty for never.
+    """
+
+    cancel_id: str
+    scope: Scope
+    target: str
+    order: Order
+    reason: str | None
+    requested_by: str | None
+    requested_at_us: int
+    deadline_us: int
+    give_up_us: int
+    force_after_us: int | None
+    phase: str
+    state: str
+    settled_at_us: int | None
+    dirty: bool
+    v: str
+    fence: str
+    lease_until_us: int
+
+    @classmethod
+    def parse(cls, cancel_id: str, raw: str) -> OperationRecord:
+        fields = json.loads(raw)
+        return cls(
+            cancel_id=cancel_id,
+            scope=Scope(fields["scope"]),
+            target=fields["target"],
+            order=Order(fields["order"]),
+            reason=fields["reason"] or None,
+            requested_by=fields["requested_by"] or None,
+            requested_at_us=int(fields["requested_at_us"]),
+            deadline_us=int(fields["deadline_us"]),
+            give_up_us=int(fields["give_up_us"]),
+            force_after_us=stamp(fields["force_after_us"]),
+            phase=fields["phase"],
+            state=fields["state"],
+            settled_at_us=stamp(fields["settled_at_us"]),
+            dirty=fields["dirty"] == "1",
+            v=fields["v"],
+            fence=fields["fence"],
+            lease_until_us=int(fields["lease_until_us"]),
+        )

@@ -1,0 +1,268 @@
+"""The verbs of those who run things: register, start, finish, ack, heartbeat, and reading intents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from broker.errors import ExecutionInOtherRun, WorkerIdInUse
+from broker.protocol.records import IntentRecord, OperationRecord, escape, unescape
+from broker.store.backend import Backend
+from broker.store.operations import CHUNK
+
+INTENTS_A_READ = 500
+
+
+class Registration(NamedTuple):
+    """One execution to be recorded; empty text where unknown, `started_at_us` as decimal text."""
+
+    execution_id: str
+    status: str = "pending"
+    parent_execution_id: str = ""
+    agent_node_id: str = ""
+    reasoner_id: str = ""
+    started_at_us: str = ""
+
+
+class Holder(NamedTuple):
+    """Who speaks: a worker process and its incarnation."""
+
+    worker_id: str
+    incarnation: int
+
+
+class StartAnswer(NamedTuple):
+    """Answer of `start`; `code` is a RETURNS word of start.lua.
+
+    `start` is the number of the claim (0: none), `word` the epoch, status, holder or cancel id that goes
+    with the code.
+    """
+
+    code: str
+    start: int
+    word: str
+
+
+class Ack(NamedTuple):
+    """What a worker says of one execution; `seq` rises with every ack of one claim."""
+
+    execution_id: str
+    start: int
+    seq: int
+    disposition: str
+    outcome: str = ""
+    detail: str = ""
+
+
+class Claims:
+    """Executions and who holds them."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def index(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, str]:
+        """Notes which run each execution belongs to, before it is recorded there.
+
+        Answers the ids that live in another run: id → that run.
+        """
+        commands, keys, seconds = self._backend.commands, self._backend.keys, self._backend.lifetimes.index_s
+        waiting = [
+            commands.command("SET", keys.execution(one), run_id, "NX", "GET", "EX", seconds) for one in execution_ids
+        ]
+        elsewhere: dict[str, str] = {}
+        for execution_id, known in zip(execution_ids, await asyncio.gather(*waiting), strict=True):
+            if known is not None and known != run_id and not await self._take_over(execution_id, known, run_id):
+                elsewhere[execution_id] = known
+        return elsewhere
+
+    async def _take_over(self, execution_id: str, known: str, run_id: str) -> bool:
+        """The index is only a hint: a run whose keys have ended does not own the id any more."""
+        commands, keys = self._backend.commands, self._backend.keys
+        if await commands.command("HEXISTS", keys.run(known).executions, execution_id):
+            return False
+        await commands.command("SET", keys.execution(execution_id), run_id, "EX", self._backend.lifetimes.index_s)
+        return True
+
+    async def run_of(self, execution_id: str) -> str | None:
+        """The run that an execution belongs to, verified against that run; None where it is not known."""
+        known = await self._backend.commands.command("GET", self._backend.keys.execution(execution_id))
+        if known is None:
+            return None
+        exists = await self._backend.commands.command("HEXISTS", self._backend.run(known).executions, execution_id)
+        return str(known) if exists else None
+
+    async def register(
+        self, run_id: str, executions: Sequence[Registration]
+    ) -> dict[str, str]:
+        """Records executions: id → EACH word of register.lua, or `execution_in_other_run`."""
+        elsewhere = await self.index(run_id, [one.execution_id for one in executions])
+        codes = dict.fromkeys(elsewhere, ExecutionInOtherRun.code)
+        ours = [one for one in executions if one.execution_id not in elsewhere]
+        chunks = [ours[at : at + CHUNK] for at in range(0, len(ours), CHUNK)]
+        answers = await asyncio.gather(*(self._register_chunk(run_id, chunk) for chunk in chunks))
+        reopened: list[str] = []
+        for chunk, (_, chunk_codes, chunk_reopened) in zip(chunks, answers, strict=True):
+            codes.update(zip((one.execution_id for one in chunk), chunk_codes, strict=True))
+            reopened += chunk_reopened
+        await self._wake(run_id, reopened)
+        return codes
+
+    async def _wake(self, run_id: str, cancel_ids: Iterable[str]) -> None:
+        """Reopened operations are due now; the work list lies in another slot than the run."""
+        for cancel_id in dict.fromkeys(cancel_ids):
+            await self._backend.commands.command("ZADD", self._backend.keys.work_list, "0", f"{run_id}|{cancel_id}")
+
+    def _register_chunk(self, run_id: str, chunk: Sequence[Registration]) -> asyncio.Future[Any]:
+        fields = [
+            field
+            for one in chunk
+            for field in (one.execution_id, escape(one.status), *one[2:4], escape(one.reasoner_id), one.started_at_us)
+        ]
+        return self._backend.on_run(
+            self._backend.scripts.register,
+            run_id,
+            *fields,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+        )
+
+    async def start(self, run_id: str, what: Registration, holder: Holder, supersedes: str = "") -> StartAnswer:
+        """Claims or tells. The caller has noted the execution in the index before (`index`)."""
+        code, *answer = await self._backend.on_run(
+            self._backend.scripts.start,
+            run_id,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+            execution_id=what.execution_id,
+            parent=what.parent_execution_id,
+            agent_node=what.agent_node_id,
+            reasoner=escape(what.reasoner_id),
+            worker_id=holder.worker_id,
+            incarnation=str(holder.incarnation),
+            supersedes=supersedes,
+        )
+        if code in ("claimed", "cancelled"):
+            start_number, reopened, word = answer
+            await self._wake(run_id, reopened)
+            return StartAnswer(code, int(start_number), word)
+        word = answer[0] if answer else ""
+        return StartAnswer(code, int(answer[1]) if len(answer) > 1 else 0, unescape(word))
+
+    async def finish(
+        self,
+        run_id: str,
+        execution_id: str,
+        holder: Holder,
+        start: int,
+        *,
+        status: str,
+        disposition: str,
+        detail: str = "",
+        patience_s: float | None = None,
+    ) -> str:
+        """The holder's end of an execution; answers a RETURNS word of finish.lua."""
+        code, *_ = await self._backend.on_run(
+            self._backend.scripts.finish,
+            run_id,
+            patience_s=patience_s,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+            execution_id=execution_id,
+            worker_id=holder.worker_id,
+            incarnation=str(holder.incarnation),
+            start=str(start),
+            status=escape(status),
+            disposition=disposition,
+            detail=escape(detail),
+        )
+        return str(code)
+
+    async def ack(
+        self, run_id: str, holder: Holder, acks: Sequence[Ack], *, patience_s: float | None = None
+    ) -> list[str]:
+        """Records what a worker says of at most 100 executions; an EACH word of ack.lua for each."""
+        fields = [
+            field
+            for ack in acks
+            for field in (
+                ack.execution_id,
+                holder.worker_id,
+                str(holder.incarnation),
+                str(ack.start),
+                str(ack.seq),
+                ack.disposition,
+                escape(ack.outcome),
+                escape(ack.detail),
+            )
+        ]
+        _, *codes = await self._backend.on_run(
+            self._backend.scripts.ack,
+            run_id,
+            *fields,
+            patience_s=patience_s,
+            channels=self._backend.keys.channels(run_id),
+        )
+        return [str(code) for code in codes]
+
+    async def intents(self, run_id: str, execution_ids: Iterable[str]) -> dict[str, IntentRecord]:
+        """The durable cancels of those that have one."""
+        wanted = list(execution_ids)
+        key = self._backend.run(run_id).intents
+        pages = [wanted[at : at + INTENTS_A_READ] for at in range(0, len(wanted), INTENTS_A_READ)]
+        waiting = [self._backend.commands.command("HMGET", key, *page) for page in pages]
+        found: dict[str, IntentRecord] = {}
+        for page, values in zip(pages, await asyncio.gather(*waiting), strict=True):
+            found.update({one: IntentRecord.parse(raw) for one, raw in zip(page, values, strict=True) if raw})
+        return found
+
+    async def operation(self, run_id: str, cancel_id: str) -> OperationRecord | None:
+        raw = await self._backend.commands.command("HGET", self._backend.run(run_id).cancels, cancel_id)
+        return OperationRecord.parse(cancel_id, raw) if raw else None
+
+    async def epochs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
+        """The epoch of each run, "0" where nothing was ever cancelled in it."""
+        waiting = [self._backend.commands.command("HGET", self._backend.run(run_id).run, "epoch") for run_id in run_ids]
+        answers = await asyncio.gather(*waiting)
+        return {run_id: epoch or "0" for run_id, epoch in zip(run_ids, answers, strict=True)}
+
+    async def new_incarnation(self, worker_id: str) -> int:
+        """Raises the counter of a worker id. Raises WorkerIdInUse while another process under it is alive."""
+        if await self.is_alive(worker_id):
+            raise WorkerIdInUse(
+                f"worker id {worker_id} belongs to a process whose heart beats; wait for it to end or choose another id"
+            )
+        return int(await self._backend.commands.command("INCR", self._backend.keys.incarnation(worker_id)))
+
+    async def is_alive(self, worker_id: str) -> bool:
+        return bool(await self._backend.commands.command("EXISTS", self._backend.keys.worker(worker_id)))
+
+    async def has_died(self, worker_id: str) -> bool:
+        """Its heart beat once and does not any more. One that never beat is no evidence of anything."""
+        commands, keys = self._backend.commands, self._backend.keys
+        alive, ever = await asyncio.gather(
+            commands.command("EXISTS", keys.worker(worker_id)), commands.command("EXISTS", keys.incarnation(worker_id))
+        )
+        return bool(ever and not alive)
+
+    async def heartbeat(self, holder: Holder, agent_node_id: str, held: int, ttl_s: float) -> int:
+        """Says that the worker lives; answers the newest incarnation of its id."""
+        beat = self._backend.commands.call(
+            self._backend.scripts.heartbeat,
+            (self._backend.keys.worker(holder.worker_id),),
+            incarnation=str(holder.incarnation),
+            agent_node=agent_node_id,
+            held=str(held),
+            ttl_ms=str(int(ttl_s * 1000)),
+        )
+        newest = self._backend.commands.command("GET", self._backend.keys.incarnation(holder.worker_id))
+        _, counter = await asyncio.gather(beat, newest)
+        return int(counter or 0)
+
+    async def touch(self, run_id: str) -> None:
+        """Executions of the run are held: moves the end of its keys."""
+        await self._backend.on_run(self._backend.scripts.touch, run_id)
+
+    async def leave(self, holder: Holder) -> None:
+        """The worker has ended in good order: its record goes at once."""
+        await self._backend.commands.command("DEL", self._backend.keys.worker(holder.worker_id))

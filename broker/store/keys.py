@@ -1,0 +1,97 @@
+"""Every key and channel of the broker: its builder, type, end and writer. No key literal stands elsewhere.
+
+| key | type | end | written by |
+|---|---|---|---|
+| `<ns>:{R}:run` | hash | with the run | every script: epoch, active, finished, expires_at_ms, last_activity_ms |
+| `<ns>:{R}:gates` | hash | 30 d after the run's end | open_cancel: `*`, target, `=`target of a narrow cancel, `#subtrees` |
+| `<ns>:{R}:cancels` | hash | with the run | open_cancel, driver scripts, reopening ones |
+| `<ns>:{R}:executions` | hash | with the run | register, start, finish, publish_cancels, ack |
+| `<ns>:{R}:workers` | hash | with the run | start, finish, ack: slot → worker id, `=`worker id → slot |
+| `<ns>:{R}:missing` | set | with the run | register, start |
+| `<ns>:{R}:intents` | hash | with the run | publish_cancels, redeliver, register, start, finish |
+| `<ns>:{R}:acks` | hash | with the run | ack, finish, and what settles as never_started |
+| `<ns>:{R}:unsettled` | zset | with the run | what tells and what settles |
+| `<ns>:{R}:log` | stream, about 1,000 entries | with the run | audit of every operation |
+| `<ns>:{R}:open` | set | with the run | cancel ids that are not settled |
+| `<ns>:{R}:idempotency` | hash | with the run | open_cancel: client's key → cancel id |
+| `<ns>:execution:<id>` | string | 30 d | index: execution id → run, verified at every use |
+| `<ns>:open` | zset | never: the work list of all replicas, one entry an operation | list_operation, sweep |
+| `<ns>:worker:<id>` | hash | 15 s | heartbeat |
+| `<ns>:worker:<id>:inc` | counter | never: an incarnation that came back lower would fence live workers | process start |
+
+A run lives 7 days after its last activity, 24 hours after it has finished (DESIGN section 3, PROTOCOL).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+NAMESPACE = "cb"
+HOUR_S = 3600
+DAY_S = 24 * HOUR_S
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long things are kept, in seconds. `retention_s` counts from the moment a run has finished."""
+
+    active_s: int = 7 * DAY_S
+    retention_s: int = DAY_S
+    gates_s: int = 30 * DAY_S
+    index_s: int = 30 * DAY_S
+
+
+class RunKeys(NamedTuple):
+    """The keys of one run, all in one Cluster slot, in the order in which every script gets them."""
+
+    run: str
+    gates: str
+    cancels: str
+    executions: str
+    workers: str
+    missing: str
+    intents: str
+    acks: str
+    unsettled: str
+    log: str
+    open_cancels: str
+    idempotency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Builds every key and channel of one namespace. Ids are checked before they come here."""
+
+    namespace: str = NAMESPACE
+
+    def channels(self, run_id: str) -> str:
+        """Prefix of the keys and channels of a run."""
+        return f"{self.namespace}:{{{run_id}}}:"
+
+    def run(self, run_id: str) -> RunKeys:
+        prefix = self.channels(run_id)
+        names = (*RunKeys._fields[:-2], "open", "idempotency")
+        return RunKeys(*(prefix + name for name in names))
+
+    def cancel_channel(self, run_id: str, execution_id: str) -> str:
+        return f"{self.namespace}:{{{run_id}}}:cancel:{execution_id}"
+
+    def ack_channel(self, run_id: str) -> str:
+        return f"{self.namespace}:{{{run_id}}}:ack-events"
+
+    def control_channel(self, worker_id: str) -> str:
+        return f"{self.namespace}:worker:{worker_id}:control"
+
+    def execution(self, execution_id: str) -> str:
+        return f"{self.namespace}:execution:{execution_id}"
+
+    def worker(self, worker_id: str) -> str:
+        return f"{self.namespace}:worker:{worker_id}"
+
+    def incarnation(self, worker_id: str) -> str:
+        return f"{self.namespace}:worker:{worker_id}:inc"
+
+    @property
+    def work_list(self) -> str:
+        return f"{self.namespace}:open"

@@ -1,0 +1,63 @@
+-- What really happened: ranked, so that no late or repeated word can take a settled execution back.
+local RANK = { asked = 0, received = 1, deferred = 1, refused = 1, never_started = 2, stopped = 2, killed = 2,
+  ended_itself = 2, lost = 2 }
+
+local function read_ack(execution_id)
+  local raw = redis.call('HGET', acks_key, execution_id)
+  if not raw then
+    return { disposition = 'asked', seq = '0', start = '0', slot = '', outcome = '', received_us = '',
+      settled_us = '', detail = '' }
+  end
+  local disposition, seq, start, slot, outcome, received_us, settled_us, detail = string.match(
+    raw, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$')
+  return { disposition = disposition, seq = seq, start = start, slot = slot, outcome = outcome,
+    received_us = received_us, settled_us = settled_us, detail = detail }
+end
+
+local function worker_slot(worker_id)
+  local slot = redis.call('HGET', workers_key, '=' .. worker_id)
+  if not slot then
+    slot = tostring(redis.call('HLEN', workers_key) / 2)
+    slot = string.match(slot, '^%d+')
+    redis.call('HSET', workers_key, slot, worker_id, '=' .. worker_id, slot)
+  end
+  return slot
+end
+
+local function holds(e, slot, incarnation, start)
+  return e.slot == slot and e.incarnation == incarnation and e.start == start
+end
+
+-- Everything told is settled: every open operation that has told all it covers is, too.
+local function settle_operations(execution_id, settled)
+  local candidates = {}
+  if redis.call('ZCARD', unsettled_key) == 0 then
+    candidates = redis.call('SMEMBERS', open_cancels_key)
+  else
+    local narrow = redis.call('HGET', gates_key, '=' .. execution_id)
+    if narrow then
+      candidates = { narrow }
+    end
+  end
+  for _, id in ipairs(candidates) do
+    local operation = read_operation(id)
+    if operation and may_settle(operation) then
+      settle_operation(id, operation)
+      settled[#settled + 1] = id
+    end
+  end
+end
+
+-- One notification a script call: who said what, and which operations are settled by it.
+local function notify(events, settled)
+  if #events == 0 and #settled == 0 then
+    return
+  end
+  redis.call('PUBLISH', channels .. 'ack-events', '{"v":1,"type":"acks","at_us":"' .. now_us .. '","acks":['
+    .. table.concat(events, ',') .. '],"settled":[' .. (#settled > 0 and '"' .. table.concat(settled, '","') .. '"' or '')
+    .. ']}')
+end
+
+local function event_of(execution_id, disposition)
+  return '["' .. execution_id .. '","' .. disposition .. '"]'
+end

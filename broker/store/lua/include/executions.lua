@@ -1,0 +1,42 @@
+-- Reads and writes the compact record of an execution, and keeps the run's count of active ones.
+local function parse_execution(raw)
+  local status, parent, agent_node, reasoner, started_us, registered_us, slot, incarnation, start = string.match(
+    raw, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$')
+  return {
+    status = status, parent = parent, agent_node = agent_node, reasoner = reasoner, started_us = started_us,
+    registered_us = registered_us, slot = slot, incarnation = incarnation, start = start,
+  }
+end
+
+local function read_execution(execution_id)
+  local raw = redis.call('HGET', executions_key, execution_id)
+  return raw and parse_execution(raw) or nil
+end
+
+local function save_execution(execution_id, e)
+  redis.call('HSET', executions_key, execution_id, table.concat({ e.status, e.parent, e.agent_node, e.reasoner,
+    e.started_us, e.registered_us, e.slot, e.incarnation, e.start }, '|'))
+end
+
+-- A status is changed only here, so that the count of active executions cannot drift.
+local function set_status(e, status)
+  local before, after = is_terminal(e.status), is_terminal(status)
+  if before ~= after then
+    redis.call('HINCRBY', run_key, 'active', after and -1 or 1)
+  end
+  e.status = status
+end
+
+local function new_execution(status, parent, agent_node, reasoner, started_us)
+  if not is_terminal(status) then
+    redis.call('HINCRBY', run_key, 'active', 1)
+  end
+  return {
+    status = status, parent = parent, agent_node = agent_node, reasoner = reasoner, started_us = started_us,
+    registered_us = now_us, slot = '', incarnation = '', start = '0',
+  }
+end
+
+local function has_open_claim(e)
+  return e.slot ~= ''
+end

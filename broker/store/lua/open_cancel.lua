@@ -1,0 +1,88 @@
+-- Makes a cancel operation durable and, for a run or a subtree, closes the gate in the same write.
+-- KEYS run_keys
+-- ARGV run_id: id in the hash tag
+-- ARGV channels: prefix of the run's channels
+-- ARGV cancel_id: id for the operation, used unless there is one for this scope and target already
+-- ARGV scope: run, subtree or execution
+-- ARGV target: execution id, empty for a run
+-- ARGV terms: JSON object, all values text: order, reason, requested_by, message, deadline_us, give_up_us, force_after_us, grace_us
+-- ARGV client_key: idempotency key, empty where none was given
+-- ARGV listed_at_us: answer of list_operation
+-- ARGV allow_unknown: 1 where a gate may be closed on what is not known
+-- ARGV driver: name of the process that drives the operation
+-- ARGV lease_us: how long it alone may drive it
+-- RETURNS opened: cancel id, operation as JSON
+-- RETURNS repeat: cancel id, operation as JSON: there was one already, with its own deadline
+-- RETURNS not_found: nothing was written
+-- RETURNS terminal: status of the execution; nothing was written
+-- RETURNS key_reused: cancel id that the idempotency key belongs to; nothing was written
+-- RETURNS listing_expired: more than 30 s since it was listed; nothing was written
+-- RETURNS too_deep: the ancestors of the execution cannot be checked; nothing was written
+-- INCLUDE clock statuses executions lifetime operations cover tell
+local LISTING_US = 30000000
+local GATE_FIELD = { run = '*', subtree = target, execution = '=' .. target }
+local gate_field = GATE_FIELD[scope]
+
+if now - tonumber(listed_at_us) > LISTING_US then
+  return { 'listing_expired' }
+end
+
+local existing = redis.call('HGET', gates_key, gate_field)
+local keyed = client_key ~= '' and redis.call('HGET', idempotency_key, client_key)
+if keyed and keyed ~= existing then
+  return { 'key_reused', keyed }
+end
+local operation = existing and read_operation(existing)
+if operation then
+  if client_key ~= '' then
+    redis.call('HSET', idempotency_key, client_key, existing)
+    keep_run({ idempotency_key })
+  end
+  return { 'repeat', existing, cjson.encode(operation) }
+end
+
+local e = scope ~= 'run' and read_execution(target) or nil
+local known = e or (scope == 'run' and redis.call('HLEN', executions_key) > 0)
+if not known and allow_unknown ~= '1' then
+  return { 'not_found' }
+end
+if scope == 'execution' and e then
+  if is_terminal(e.status) then
+    return { 'terminal', e.status }
+  end
+  local covering, too_deep = covering_cancels(target, e.parent)
+  if too_deep then
+    return { 'too_deep' }
+  end
+  if #covering > 0 then
+    return { 'terminal', 'cancelled' }
+  end
+end
+
+local id = existing or cancel_id
+operation = cjson.decode(terms)
+operation.scope, operation.target = scope, target
+operation.requested_at_us = now_us
+operation.deadline_us = string.format('%.0f', now + tonumber(operation.deadline_us))
+operation.give_up_us = string.format('%.0f', now + tonumber(operation.give_up_us))
+operation.phase, operation.state, operation.settled_at_us = 'walking', 'open', ''
+operation.dirty, operation.v, operation.fence = '0', '0', '1'
+operation.driver, operation.lease_until_us = driver, string.format('%.0f', now + tonumber(lease_us))
+save_operation(id, operation)
+redis.call('HSET', gates_key, gate_field, id)
+redis.call('SADD', open_cancels_key, id)
+redis.call('HINCRBY', run_key, 'epoch', 1)
+if scope == 'subtree' then
+  redis.call('HINCRBY', gates_key, '#subtrees', 1)
+end
+if client_key ~= '' then
+  redis.call('HSET', idempotency_key, client_key, id)
+end
+audit('requested', id, scope)
+if scope ~= 'run' and not e then
+  e = new_execution('pending', '', '', '', '')
+  never_start(target, e, id)
+end
+keep_run({ run_key, cancels_key, gates_key, open_cancels_key, idempotency_key, log_key, executions_key, intents_key,
+  acks_key })
+return { 'opened', id, cjson.encode(operation) }

@@ -1,0 +1,67 @@
+-- Decides, marks and tells a chunk of executions, in the order given. One code and status for each.
+-- KEYS run_keys
+-- ARGV run_id: id in the hash tag
+-- ARGV channels: prefix of the run's channels
+-- ARGV cancel_id: the operation
+-- ARGV fence: number of the driver's lease
+-- ARGV execution_id...: at most 100
+-- RETURNS published: then for each execution its code, the status before, and the cancel id of its intent
+-- RETURNS dirty: the tree has changed above what is walked; walk again; nothing was written
+-- RETURNS fenced: a newer driver has the operation; nothing was written
+-- RETURNS gone: there is no such operation
+-- EACH told: message published now
+-- EACH held: it has ended by its record, but its claim is open: message published now
+-- EACH never_started: settled by the cancel itself; message published now
+-- EACH adopted: it has an intent already
+-- EACH terminal: it has ended
+-- EACH unknown: no such execution
+-- INCLUDE clock statuses executions lifetime operations tell
+local operation = read_operation(cancel_id)
+if not operation then
+  return { 'gone' }
+end
+if operation.fence ~= fence then
+  return { 'fenced' }
+end
+if operation.dirty == '1' then
+  return { 'dirty' }
+end
+local SOURCE = { run = 'cancel_tree', subtree = 'cancel_subtree', execution = 'cancel_api' }
+local source = SOURCE[operation.scope]
+local answer = { 'published' }
+
+local function decide(execution_id)
+  local e = read_execution(execution_id)
+  if not e then
+    return 'unknown', '', ''
+  end
+  local before = e.status
+  local intent = redis.call('HGET', intents_key, execution_id)
+  if intent then
+    return 'adopted', before, string.match(intent, '^[^|]*')
+  end
+  if is_terminal(before) and not has_open_claim(e) then
+    return 'terminal', before, ''
+  end
+  if was_never_started(e) then
+    never_start(execution_id, e, cancel_id)
+    publish_cancel(execution_id, e, cancel_id, operation, source, now_us, '1', '0')
+    return 'never_started', before, cancel_id
+  end
+  tell(execution_id, e, cancel_id, operation, source)
+  return is_terminal(before) and 'held' or 'told', before, cancel_id
+end
+
+local told = false
+for i = first_execution_id, #ARGV do
+  local code, before, id = decide(ARGV[i])
+  told = told or id == cancel_id
+  answer[#answer + 1] = code
+  answer[#answer + 1] = before
+  answer[#answer + 1] = id
+end
+if told then
+  redis.call('HINCRBY', run_key, 'epoch', 1)
+end
+keep_run({ intents_key, unsettled_key, acks_key })
+return answer

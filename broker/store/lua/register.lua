@@ -1,0 +1,18 @@
+-- Records executions, or fills in what was unknown of them; looks at the gate in the same write.
+-- KEYS run_keys
+-- ARGV run_id: id in the hash tag
+-- ARGV channels: prefix of the run's channels
+-- ARGV (execution_id status parent agent_node reasoner started_us)...: at most 100; empty where unknown
+-- RETURNS registered: codes of the executions, cancel ids of the operations to look at again
+-- EACH registered: recorded, or known already
+-- EACH run_cancelled: recorded as cancelled, never to be started
+-- EACH parent_conflict: known under another parent; nothing was changed
+-- EACH too_deep: its ancestors cannot be checked; nothing was changed
+-- INCLUDE clock statuses executions lifetime operations cover tell adopt
+local codes, reopened = {}, {}
+for i = first_execution_id, #ARGV, 6 do
+  codes[#codes + 1] = record(ARGV[i], { status = ARGV[i + 1], parent = ARGV[i + 2], agent_node = ARGV[i + 3],
+    reasoner = ARGV[i + 4], started_us = ARGV[i + 5] }, reopened)
+end
+keep_run({ run_key, executions_key, missing_key, intents_key, acks_key, unsettled_key, log_key, open_cancels_key })
+return { 'registered', codes, reopened }

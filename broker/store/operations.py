@@ -1,0 +1,246 @@
+"""The verbs of a cancel: list, open, walk, publish, settle, lease, redeliver.
+
+Each answers with a code of its script (see the header of the Lua file); errors of the caller's are raised.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from broker.errors import AlreadyTerminal, BrokerUnavailable, IdempotencyKeyReused, NotFound, TreeTooDeep
+from broker.protocol.names import MESSAGE_TEXT_LIMIT
+from broker.protocol.records import OperationRecord, unescape
+from broker.protocol.states import Order, Scope
+from broker.store.backend import Backend
+
+LEASE_US = 5_000_000
+CHUNK = 100  # executions a script call: holds Redis 1.5 to 2 ms (trap T48)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTerms:
+    """What was asked for. Durations in microseconds, counted from the request."""
+
+    scope: Scope
+    target: str = ""
+    order: Order = Order.BOTTOM_UP
+    reason: str | None = None
+    requested_by: str | None = None
+    deadline_us: int = 30_000_000
+    give_up_us: int = 3_600_000_000
+    force_after_us: int | None = None
+    grace_us: int = 10_000_000
+    idempotency_key: str = ""
+    allow_unknown: bool = False
+
+    def to_json(self) -> str:
+        """The part of the operation that does not change; `message` is spliced into every cancel message."""
+        message = json.dumps(
+            {"reason": _cut(self.reason), "requested_by": _cut(self.requested_by)}, separators=(",", ":")
+        )
+        return json.dumps(
+            {
+                "order": self.order,
+                "reason": self.reason or "",
+                "requested_by": self.requested_by or "",
+                "message": message[1:-1],
+                "deadline_us": str(self.deadline_us),
+                "give_up_us": str(self.give_up_us),
+                "force_after_us": "" if self.force_after_us is None else str(self.force_after_us),
+                "grace_us": str(self.grace_us),
+            }
+        )
+
+
+def _cut(text: str | None) -> str | None:
+    return text[:MESSAGE_TEXT_LIMIT] if text else None
+
+
+class Opened(NamedTuple):
+    """The operation that answers a request, and whether it was there before."""
+
+    operation: OperationRecord
+    repeated: bool
+
+
+class Told(NamedTuple):
+    """What became of one execution of a chunk; `code` is an EACH word of publish_cancels.lua."""
+
+    execution_id: str
+    code: str
+    previous_status: str
+    cancel_id: str
+
+
+class Operations:
+    """Cancel operations of all runs. `driver` names this process in leases."""
+
+    def __init__(self, backend: Backend, driver: str) -> None:
+        self._backend = backend
+        self._driver = driver
+
+    async def list(self, run_id: str, cancel_id: str) -> str:
+        """Puts the operation on the work list; answers the Redis time of it, in microseconds."""
+        answer = await self._backend.commands.call(
+            self._backend.scripts.list_operation,
+            (self._backend.keys.work_list,),
+            entry=f"{run_id}|{cancel_id}",
+            delay_us=str(LEASE_US),
+        )
+        return str(answer)
+
+    async def open(self, run_id: str, cancel_id: str, terms: CancelTerms, listed_at_us: str) -> Opened:
+        """Makes the operation durable and closes its gate in the same write.
+
+        Raises NotFound, AlreadyTerminal, IdempotencyKeyReused, TreeTooDeep; then nothing was written.
+        """
+        code, *answer = await self._backend.on_run(
+            self._backend.scripts.open_cancel,
+            run_id,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+            cancel_id=cancel_id,
+            scope=terms.scope,
+            target=terms.target,
+            terms=terms.to_json(),
+            client_key=terms.idempotency_key,
+            listed_at_us=listed_at_us,
+            allow_unknown="1" if terms.allow_unknown else "0",
+            driver=self._driver,
+            lease_us=str(LEASE_US),
+        )
+        if code not in ("opened", "repeat"):
+            await self.drop(run_id, cancel_id)
+            _raise_refusal(code, answer, run_id, terms)
+        opened = Opened(OperationRecord.parse(answer[0], answer[1]), code == "repeat")
+        if opened.operation.cancel_id != cancel_id:
+            await self.drop(run_id, cancel_id)
+        return opened
+
+    async def begin_walk(self, run_id: str, operation: OperationRecord) -> OperationRecord | None:
+        """Clears dirty before anything is read; None where a newer driver has the operation."""
+        code, *answer = await self._backend.on_run(
+            self._backend.scripts.begin_walk, run_id, cancel_id=operation.cancel_id, fence=operation.fence
+        )
+        return OperationRecord.parse(operation.cancel_id, answer[0]) if code == "walking" else None
+
+    async def publish(
+        self, run_id: str, operation: OperationRecord, chunk: Sequence[str]
+    ) -> tuple[str, list[Told]]:
+        """Decides and tells one chunk: the script's code, then what became of each execution."""
+        code, *flat = await self._backend.on_run(
+            self._backend.scripts.publish_cancels,
+            run_id,
+            *chunk,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+            cancel_id=operation.cancel_id,
+            fence=operation.fence,
+        )
+        told = zip(chunk, flat[0::3], flat[1::3], flat[2::3], strict=False)
+        return code, [Told(one, code, unescape(before), cancel_id) for one, code, before, cancel_id in told]
+
+    async def end_walk(self, run_id: str, operation: OperationRecord, summary: str) -> str:
+        code, *_ = await self._backend.on_run(
+            self._backend.scripts.end_walk,
+            run_id,
+            cancel_id=operation.cancel_id,
+            fence=operation.fence,
+            summary=summary,
+        )
+        return str(code)
+
+    async def settle(self, run_id: str, cancel_id: str, seen_v: str = "") -> str:
+        code, *_ = await self._backend.on_run(
+            self._backend.scripts.settle,
+            run_id,
+            channels=self._backend.keys.channels(run_id),
+            cancel_id=cancel_id,
+            seen_v=seen_v,
+        )
+        return str(code)
+
+    async def lease(
+        self, run_id: str, cancel_id: str, fence: str = "", lease_us: int = LEASE_US
+    ) -> OperationRecord | str:
+        """Takes over, renews or (0) gives back the lease: the operation, or the code `busy` or `gone`."""
+        code, *answer = await self._backend.on_run(
+            self._backend.scripts.lease,
+            run_id,
+            cancel_id=cancel_id,
+            driver=self._driver,
+            fence=fence,
+            lease_us=str(lease_us),
+        )
+        return OperationRecord.parse(cancel_id, answer[1]) if code == "leased" else str(code)
+
+    async def redeliver(
+        self, run_id: str, operation: OperationRecord, chunk: Sequence[str], *, force: bool = False
+    ) -> int:
+        """Tells a chunk again; answers how many messages were published, 0 where a newer driver is there."""
+        code, *answer = await self._backend.on_run(
+            self._backend.scripts.redeliver,
+            run_id,
+            *chunk,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+            cancel_id=operation.cancel_id,
+            fence=operation.fence,
+            force="1" if force else "0",
+        )
+        return int(answer[0]) if code == "published" else 0
+
+    async def due(self, limit: int = 100) -> list[tuple[str, str]]:
+        """Operations on the work list whose time has come: (run id, cancel id)."""
+        now_us = await self.now_us()
+        entries = await self._backend.commands.command(
+            "ZRANGE", self._backend.keys.work_list, "-inf", str(now_us), "BYSCORE", "LIMIT", "0", str(limit)
+        )
+        return [_split_entry(entry) for entry in entries]
+
+    async def due_at(self, run_id: str, cancel_id: str) -> int | None:
+        score = await self._backend.commands.command("ZSCORE", self._backend.keys.work_list, f"{run_id}|{cancel_id}")
+        return None if score is None else int(float(score))
+
+    async def reschedule(self, run_id: str, cancel_id: str, due_us: int) -> None:
+        """Sets when the sweep looks at the operation next (Redis time, microseconds)."""
+        await self._backend.commands.command(
+            "ZADD", self._backend.keys.work_list, str(due_us), f"{run_id}|{cancel_id}"
+        )
+
+    async def drop(self, run_id: str, cancel_id: str) -> None:
+        """Takes an entry that has no operation off the work list."""
+        await self._backend.commands.command("ZREM", self._backend.keys.work_list, f"{run_id}|{cancel_id}")
+
+    async def now_us(self) -> int:
+        """Redis time in microseconds: the one clock."""
+        seconds, microseconds = await self._backend.commands.command("TIME")
+        return int(seconds) * 1_000_000 + int(microseconds)
+
+
+def new_cancel_id() -> str:
+    return "c_" + secrets.token_hex(10)
+
+
+def _split_entry(entry: str) -> tuple[str, str]:
+    run_id, _, cancel_id = entry.rpartition("|")
+    return run_id, cancel_id
+
+
+def _raise_refusal(code: str, answer: Sequence[str], run_id: str, terms: CancelTerms) -> None:
+    if code == "not_found":
+        what = f"execution {terms.target}" if terms.target else f"run {run_id}"
+        raise NotFound(f"{what} not found")
+    if code == "terminal":
+        raise AlreadyTerminal(terms.target, unescape(answer[0]))
+    if code == "key_reused":
+        raise IdempotencyKeyReused(
+            f"idempotency key {terms.idempotency_key!r} belongs to cancel {answer[0]}; use another key for this one"
+        )
+    if code == "too_deep":
+        raise TreeTooDeep(f"execution {terms.target} has more than 1,000 ancestors, its gates cannot be checked")
+    raise BrokerUnavailable("Redis took more than 30 s between listing the operation and closing its gate; try again")

@@ -1,0 +1,165 @@
+"""Reading what stands in a run, in pages: no read holds Redis longer than a page takes.
+
+A hash scan answers every field that stays throughout, in any order, some of them twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord
+from broker.protocol.states import Scope
+from broker.store.backend import Backend
+
+PAGE = 1000
+
+
+class RunState(NamedTuple):
+    """The run's counters: `active` counts the executions whose status is not terminal."""
+
+    exists: bool
+    active: int
+    epoch: int
+
+
+class WorkerState(NamedTuple):
+    """What the last heartbeat of a worker said; `alive` is False where it has expired or there was none."""
+
+    worker_id: str
+    alive: bool
+    ever_seen: bool
+    seen_at_us: int | None
+
+
+class Reads:
+    """Reads of one run; nothing here writes."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def run_state(self, run_id: str) -> RunState:
+        keys = self._backend.run(run_id)
+        count, (active, epoch) = await asyncio.gather(
+            self._backend.commands.command("HLEN", keys.executions),
+            self._backend.commands.command("HMGET", keys.run, "active", "epoch"),
+        )
+        return RunState(count > 0, int(active or 0), int(epoch or 0))
+
+    async def execution(self, run_id: str, execution_id: str) -> ExecutionRecord | None:
+        raw = await self._backend.commands.command("HGET", self._backend.run(run_id).executions, execution_id)
+        return ExecutionRecord.parse(raw) if raw else None
+
+    async def executions(self, run_id: str) -> dict[str, ExecutionRecord]:
+        """Every execution of the run, in pages."""
+        found: dict[str, ExecutionRecord] = {}
+        async for page in self._scan(self._backend.run(run_id).executions):
+            for at in range(0, len(page), 2):
+                found[page[at]] = ExecutionRecord.parse(page[at + 1])
+        return found
+
+    async def intents(self, run_id: str) -> dict[str, IntentRecord]:
+        found: dict[str, IntentRecord] = {}
+        async for page in self._scan(self._backend.run(run_id).intents):
+            for at in range(0, len(page), 2):
+                found[page[at]] = IntentRecord.parse(page[at + 1])
+        return found
+
+    async def acks(self, run_id: str) -> dict[str, AckRecord]:
+        found: dict[str, AckRecord] = {}
+        async for page in self._scan(self._backend.run(run_id).acks):
+            for at in range(0, len(page), 2):
+                found[page[at]] = AckRecord.parse(page[at + 1])
+        return found
+
+    async def unsettled(self, run_id: str) -> list[str]:
+        """Executions that were told and are not settled, longest waiting first.
+
+        Scanned, not paged by rank: what settles meanwhile would shift the ranks and hide others.
+        """
+        found: dict[str, float] = {}
+        async for page in self._scan(self._backend.run(run_id).unsettled, "ZSCAN"):
+            found.update(zip(page[0::2], map(float, page[1::2]), strict=True))
+        return sorted(found, key=lambda one: (found[one], one))
+
+    async def still_unsettled(self, run_id: str, execution_ids: Iterable[str]) -> set[str]:
+        """Those of the executions that are told and not settled."""
+        wanted, key = list(execution_ids), self._backend.run(run_id).unsettled
+        still: set[str] = set()
+        for at in range(0, len(wanted), PAGE):
+            page = wanted[at : at + PAGE]
+            scores = await self._backend.commands.command("ZMSCORE", key, *page)
+            still.update(one for one, score in zip(page, scores, strict=True) if score is not None)
+        return still
+
+    async def operation(self, run_id: str, cancel_id: str) -> OperationRecord | None:
+        raw = await self._backend.commands.command("HGET", self._backend.run(run_id).cancels, cancel_id)
+        return OperationRecord.parse(cancel_id, raw) if raw else None
+
+    async def operations(self, run_id: str) -> list[OperationRecord]:
+        """All cancel operations of the run, oldest first."""
+        found: dict[str, OperationRecord] = {}
+        async for page in self._scan(self._backend.run(run_id).cancels):
+            for at in range(0, len(page), 2):
+                found[page[at]] = OperationRecord.parse(page[at], page[at + 1])
+        return sorted(found.values(), key=lambda operation: (operation.requested_at_us, operation.cancel_id))
+
+    async def worker_ids(self, run_id: str) -> dict[str, str]:
+        """Worker slot → worker id."""
+        found: dict[str, str] = {}
+        async for page in self._scan(self._backend.run(run_id).workers):
+            found.update({slot: one for slot, one in zip(page[0::2], page[1::2], strict=True) if slot[0] != "="})
+        return found
+
+    async def workers(self, worker_ids: Iterable[str]) -> dict[str, WorkerState]:
+        """The heartbeats of some workers."""
+        wanted = list(dict.fromkeys(worker_ids))
+        keys, command = self._backend.keys, self._backend.commands.command
+        beats = await asyncio.gather(*(command("HGET", keys.worker(one), "seen_at_us") for one in wanted))
+        seen = await asyncio.gather(*(command("EXISTS", keys.incarnation(one)) for one in wanted))
+        return {
+            one: WorkerState(one, beat is not None, bool(ever), int(beat) if beat else None)
+            for one, beat, ever in zip(wanted, beats, seen, strict=True)
+        }
+
+    async def in_scope(self, run_id: str, operation: OperationRecord, execution_ids: Sequence[str]) -> list[str]:
+        """Those of the executions that the operation's scope contains: the tree decides, no marks."""
+        if operation.scope is Scope.RUN:
+            return list(execution_ids)
+        if operation.scope is Scope.EXECUTION:
+            return [one for one in execution_ids if one == operation.target]
+        parents = await self._ancestors(run_id, execution_ids)
+        return [one for one in execution_ids if _is_below(one, operation.target, parents)]
+
+    async def _ancestors(self, run_id: str, execution_ids: Iterable[str]) -> Mapping[str, str]:
+        """Parents of the executions and of all their ancestors, a level of them in one read."""
+        key = self._backend.run(run_id).executions
+        parents: dict[str, str] = {}
+        wanted = list(dict.fromkeys(execution_ids))
+        while wanted:
+            page, rest = wanted[:PAGE], wanted[PAGE:]
+            values = await self._backend.commands.command("HMGET", key, *page)
+            for one, raw in zip(page, values, strict=True):
+                parents[one] = ExecutionRecord.parse(raw).parent_execution_id if raw else ""
+            found = (parents[one] for one in page)
+            wanted = list(dict.fromkeys([*rest, *(one for one in found if one and one not in parents)]))
+        return parents
+
+    async def _scan(self, key: str, verb: str = "HSCAN") -> AsyncIterator[list[str]]:
+        cursor = "0"
+        while True:
+            cursor, page = await self._backend.commands.command(verb, key, cursor, "COUNT", PAGE)
+            yield page
+            if str(cursor) == "0":
+                return
+
+
+def _is_below(execution_id: str, target: str, parents: Mapping[str, str]) -> bool:
+    seen: set[str] = set()
+    while execution_id and execution_id not in seen:
+        if execution_id == target:
+            return True
+        seen.add(execution_id)
+        execution_id = parents.get(execution_id, "")
+    return False

@@ -1,0 +1,54 @@
+"""What the listener's thread and the body's loop know together of one execution that is held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from broker.errors import CancelCause
+from broker.protocol.records import IntentRecord
+
+Applied = tuple[int, str, bool]
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One execution of this process, from before its SUBSCRIBE until its end is recorded.
+
+    Everything here belongs to the listener's thread, but for `fire`, which hands a cancel over to the
+    body: it is called on the listener's thread, must return at once and never raise.
+    """
+
+    run_id: str
+    execution_id: str
+    parent_execution_id: str
+    reasoner_id: str
+    fire: Callable[[CancelCause], None]
+    start: int = 0
+    seq: int = 0
+    confirmed: bool = False
+    ended: bool = False
+    applied: set[Applied] = field(default_factory=set)
+    early: IntentRecord | None = None
+    received_timer: asyncio.TimerHandle | None = None
+
+    def take(self, intent: IntentRecord) -> bool:
+        """Notes an intent; False where it is a repeat (dedupe on start number, cancel id, force).
+
+        A cooperative intent after a forced one is a repeat, too: it must not interrupt the forced cleanup.
+        """
+        known = {(self.start, intent.cancel_id, True), (self.start, intent.cancel_id, intent.force)}
+        if known & self.applied:
+            return False
+        self.applied.add((self.start, intent.cancel_id, intent.force))
+        return True
+
+    def next_seq(self) -> int:
+        self.seq += 1
+        return self.seq
+
+    def stop_timer(self) -> None:
+        if self.received_timer is not None:
+            self.received_timer.cancel()
+            self.received_timer = None
