@@ -92,9 +92,7 @@ class Broker:
         )
         stack.push_async_callback(backend.close)
         feed = AckFeed(backend.keys.ack_channel)
-        feed.subscriptions = Subscriptions(
-            self._url, connect_timeout_s=self._timeout_s, on_confirmed=feed.missed
-        )
+        feed.subscriptions = Subscriptions(self._url, connect_timeout_s=self._timeout_s, on_confirmed=feed.missed)
         stack.push_async_callback(feed.subscriptions.close)
         await feed.subscriptions.start()
         reads, self._claims = Reads(backend), Claims(backend)

@@ -12,8 +12,6 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 
-import structlog
-
 from broker.cancel.follow import AckFeed, Follower
 from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_code
 from broker.cancel.report import CancelReport, NodeResult
@@ -21,12 +19,13 @@ from broker.cancel.settle import SETTLED_DUE_US, Settler
 from broker.cancel.survey import Survey
 from broker.cancel.walk import Walk
 from broker.observe import signals
+from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Order
 from broker.store.operations import CancelTerms, Opened, Operations, new_cancel_id
 from broker.store.reads import Reads
 
-log = structlog.get_logger("broker.cancel")
+log = get_logger("broker.cancel")
 
 FIRST_REDELIVERY_US = 1_000_000
 BARRIER_LEVEL_MIN_S = 0.05
@@ -80,9 +79,7 @@ class Engine:
             await self._operations.reschedule(run_id, operation.cancel_id, 0)
         snapshot = await self._survey.load(run_id, operation)
         nodes = map(snapshot.node, snapshot.walk.execution_ids)
-        return {
-            node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes
-        }
+        return {node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes}
 
     # --- load → walk → publish --------------------------------------------------------------------
 

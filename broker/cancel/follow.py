@@ -8,16 +8,15 @@ from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from broker.errors import InvalidInput
+from broker.observe.log import get_logger
 from broker.protocol.messages import AcksMessage, parse_message
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Disposition
 from broker.store.reads import Reads
 from broker.store.subscriptions import Subscriptions
 
-log = structlog.get_logger("broker.cancel")
+log = get_logger("broker.cancel")
 
 LOOK_EVERY_S = 1.0
 Hearer = Callable[[AcksMessage | None], None]

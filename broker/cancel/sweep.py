@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import random
 
-import structlog
-
 from broker.cancel.engine import Engine
 from broker.cancel.settle import SETTLED_DUE_US, Settler
 from broker.errors import BrokerError
 from broker.observe import signals
+from broker.observe.log import get_logger
 from broker.protocol.records import IntentRecord, OperationRecord
 from broker.store.claims import Claims
 from broker.store.operations import CHUNK, Operations
 from broker.store.reads import Reads
 
-log = structlog.get_logger("broker.cancel")
+log = get_logger("broker.cancel")
 
 SECOND_US = 1_000_000
 HOUR_US = 3_600_000_000
@@ -107,9 +106,10 @@ def _is_due(intent: IntentRecord, now_us: int, forcing: bool) -> bool:
 
 def told_for_us(attempt: int) -> int:
     """When attempt n + 1 is due, from the first: 1 s, 3 s, 7 s, … and then every minute."""
-    return sum(min(SECOND_US * 2**n, LONGEST_PAUSE_US) for n in range(min(attempt, 7))) + max(
-        0, attempt - 7
-    ) * LONGEST_PAUSE_US
+    return (
+        sum(min(SECOND_US * 2**n, LONGEST_PAUSE_US) for n in range(min(attempt, 7)))
+        + max(0, attempt - 7) * LONGEST_PAUSE_US
+    )
 
 
 def _next_look_us(operation: OperationRecord, intents: dict[str, IntentRecord], now_us: int) -> int:

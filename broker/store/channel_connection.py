@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-import structlog
 from redis.exceptions import ResponseError
+
+from broker.observe.log import get_logger
 
 SUBSCRIBE_CHUNK = 500  # channels in one command: about 40 kB, which Redis takes in well under 1 ms
 UNSUBSCRIBE_LINGER_S = 0.01
@@ -29,7 +30,7 @@ CANARY_PREFIX = b'{"v":1,"type":"canary"'
 
 Publish = Callable[[str, bytes], Awaitable[int]]
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 class ConnectionSilent(Exception):

@@ -92,9 +92,7 @@ class Claims:
         exists = await self._backend.commands.command("HEXISTS", self._backend.run(known).executions, execution_id)
         return str(known) if exists else None
 
-    async def register(
-        self, run_id: str, executions: Sequence[Registration]
-    ) -> dict[str, str]:
+    async def register(self, run_id: str, executions: Sequence[Registration]) -> dict[str, str]:
         """Records executions: id → EACH word of register.lua, or `execution_in_other_run`."""
         elsewhere = await self.index(run_id, [one.execution_id for one in executions])
         codes = dict.fromkeys(elsewhere, ExecutionInOtherRun.code)
@@ -204,6 +202,20 @@ class Claims:
             channels=self._backend.keys.channels(run_id),
         )
         return [str(code) for code in codes]
+
+    async def report_status(self, run_id: str, execution_id: str, status: str) -> str:
+        """What someone says who does not hold the execution; a RETURNS word of report_status.lua."""
+        code, *answer = await self._backend.on_run(
+            self._backend.scripts.report_status,
+            run_id,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+            execution_id=execution_id,
+            status=escape(status),
+        )
+        if answer:
+            await self._wake(run_id, answer[0])
+        return str(code)
 
     async def intents(self, run_id: str, execution_ids: Iterable[str]) -> dict[str, IntentRecord]:
         """The durable cancels of those that have one."""

@@ -15,16 +15,16 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from broker.errors import BrokerUnavailable, InvalidInput, StoreRefused
+from broker.observe.log import get_logger
 from broker.store.scripts import Script
 
-log = structlog.get_logger("broker.store")
+log = get_logger("broker.store")
 Command = Sequence[str | bytes | int]
 BATCH = 512  # commands in one round trip: bounds what Redis does for one client before it serves another
 BACKOFF_S = (0.02, 1.0)
@@ -35,9 +35,7 @@ class _Waiting:
 
     __slots__ = ("command", "deadline", "future", "script")
 
-    def __init__(
-        self, command: Command, script: Script | None, deadline: float, future: asyncio.Future[Any]
-    ) -> None:
+    def __init__(self, command: Command, script: Script | None, deadline: float, future: asyncio.Future[Any]) -> None:
         self.command = command
         self.script = script
         self.deadline = deadline

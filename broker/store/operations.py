@@ -128,9 +128,7 @@ class Operations:
         )
         return OperationRecord.parse(operation.cancel_id, answer[0]) if code == "walking" else None
 
-    async def publish(
-        self, run_id: str, operation: OperationRecord, chunk: Sequence[str]
-    ) -> tuple[str, list[Told]]:
+    async def publish(self, run_id: str, operation: OperationRecord, chunk: Sequence[str]) -> tuple[str, list[Told]]:
         """Decides and tells one chunk: the script's code, then what became of each execution."""
         code, *flat = await self._backend.on_run(
             self._backend.scripts.publish_cancels,
@@ -208,9 +206,7 @@ class Operations:
 
     async def reschedule(self, run_id: str, cancel_id: str, due_us: int) -> None:
         """Sets when the sweep looks at the operation next (Redis time, microseconds)."""
-        await self._backend.commands.command(
-            "ZADD", self._backend.keys.work_list, str(due_us), f"{run_id}|{cancel_id}"
-        )
+        await self._backend.commands.command("ZADD", self._backend.keys.work_list, str(due_us), f"{run_id}|{cancel_id}")
 
     async def drop(self, run_id: str, cancel_id: str) -> None:
         """Takes an entry that has no operation off the work list."""

@@ -127,6 +127,7 @@ class Scripts:
         self.start = load("start")
         self.finish = load("finish")
         self.ack = load("ack")
+        self.report_status = load("report_status")
         self.heartbeat = load("heartbeat")
         self.touch = load("touch")
 

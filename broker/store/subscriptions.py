@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-import structlog
 from redis.asyncio import ConnectionPool
 
 from broker.errors import BrokerUnavailable, InvalidInput
+from broker.observe.log import get_logger
 from broker.store.channel_connection import Canary, ChannelConnection, Publish, RawConnection, reap
 
 Handler = Callable[[bytes], None]
@@ -29,7 +29,7 @@ BACKOFF_MAX_S = 1.0
 CLOSE_ROUND_S = 2.0  # longer than the supervisor may need to end its own tasks
 T = TypeVar("T")
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

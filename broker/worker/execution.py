@@ -13,8 +13,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from broker.errors import (
     AlreadyClaimed,
     AlreadyTerminal,
@@ -25,12 +23,13 @@ from broker.errors import (
     ParentConflict,
     TreeTooDeep,
 )
+from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.store.claims import StartAnswer
 from broker.worker.held import Held
 from broker.worker.listener import Listener
 
-log = structlog.get_logger("broker.worker")
+log = get_logger("broker.worker")
 
 
 class _State(enum.Enum):

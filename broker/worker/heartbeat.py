@@ -11,15 +11,14 @@ import random
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-import structlog
-
 from broker.errors import BrokerUnavailable, StoreRefused
+from broker.observe.log import get_logger
 from broker.store.claims import Claims
 
 if TYPE_CHECKING:
     from broker.worker.listener import Listener
 
-log = structlog.get_logger("broker.worker")
+log = get_logger("broker.worker")
 TOUCH_EVERY_S = 3600.0
 
 

@@ -17,10 +17,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import structlog
-
 from broker.errors import AlreadyClaimed, BrokerUnavailable, CancelCause, ExecutionInOtherRun, InvalidInput
 from broker.observe import signals
+from broker.observe.log import get_logger
 from broker.protocol.messages import CancelMessage, parse_message
 from broker.protocol.records import IntentRecord
 from broker.protocol.states import Disposition, Scope, Source
@@ -29,10 +28,10 @@ from broker.store.claims import Ack, Claims, Holder, Registration, StartAnswer
 from broker.store.keys import Lifetimes
 from broker.store.operations import CHUNK
 from broker.store.subscriptions import Subscriptions
-from broker.worker.held import Held
 from broker.worker.heartbeat import Heartbeat
+from broker.worker.held import Held
 
-log = structlog.get_logger("broker.worker")
+log = get_logger("broker.worker")
 T = TypeVar("T")
 
 RECEIVED_AFTER_S = 0.05  # PROTOCOL: `received` is worth a message only where stopping takes longer
@@ -355,13 +354,13 @@ class Listener:
         if self.fenced:
             return
         self.fenced = True
-        log.error("worker.fenced", worker_id=self.settings.worker_id, incarnation=self.holder.incarnation, newest=newest)
+        log.error(
+            "worker.fenced", worker_id=self.settings.worker_id, incarnation=self.holder.incarnation, newest=newest
+        )
         cause = CancelCause("", "fenced", f"a newer process (incarnation {newest}) runs as {self.settings.worker_id}")
         for held in list(self.held.values()):
             held.fire(cause)
 
 
 def _cause_of_message(message: CancelMessage) -> CancelCause:
-    return CancelCause(
-        message.cancel_id, message.source, message.reason, message.requested_by, message.published_at_us
-    )
+    return CancelCause(message.cancel_id, message.source, message.reason, message.requested_by, message.published_at_us)
