@@ -24,11 +24,13 @@ def check_namespace(namespace: str) -> str:
 
 def check_seconds(value: float, field: str, *, least: float = 0.0) -> float:
     """A duration in seconds. Raises InvalidInput for what is no number, not finite, or out of range."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidInput(f"{field} {value!r}: allowed is a number of seconds from {least:g} to {_LONGEST_S:g}")
-    if not least <= value <= _LONGEST_S:
-        raise InvalidInput(f"{field} {value!r}: allowed is {least:g} to {_LONGEST_S:g} seconds")
-    return float(value)
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not least <= seconds <= _LONGEST_S:
+        raise InvalidInput(f"{field} {value!r}: allowed are {least:g} to {_LONGEST_S:g} seconds")
+    return seconds
 
 
 def cancel_terms(

@@ -67,7 +67,7 @@ class Engine:
     async def _list_and_gate(self, run_id: str, terms: CancelTerms) -> Opened:
         """On the work list before the gate closes, so that nobody needs this process to resume it."""
         cancel_id = new_cancel_id()
-        listed_at_us = await self._operations.list(run_id, cancel_id)
+        listed_at_us = await self._operations.enlist(run_id, cancel_id)
         await signals.reached("cancel.listed", cancel_id)
         opened = await self._operations.open(run_id, cancel_id, terms, listed_at_us)
         await signals.reached("cancel.gated", opened.operation.cancel_id)

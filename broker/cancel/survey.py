@@ -82,9 +82,7 @@ class Survey:
         """What a cancel would touch. Raises NotFound."""
         snapshot = await self._load(run_id, scope, target)
         if not snapshot.executions:
-            raise NotFound(
-                f"execution {target} not found" if target else f"run {public_run(run_id) or run_id} not found"
-            )
+            raise NotFound(f"execution {target} not found" if target else f"run {public_run(run_id)} not found")
         nodes = tuple(snapshot.node(one) for one in snapshot.walk.execution_ids)
         would_cancel = sum(not snapshot.was_terminal(node.execution_id) for node in nodes)
         return Preview(run_id, scope, target or None, len(nodes), would_cancel, nodes)

@@ -57,11 +57,13 @@ class Sweep:
         operation = await self._operations.lease(run_id, cancel_id)
         now_us = await self._operations.now_us()
         if isinstance(operation, str):
-            return await self._not_ours(run_id, cancel_id, operation, now_us)
+            await self._not_ours(run_id, cancel_id, operation, now_us)
+            return
         await signals.reached("sweep.leased", cancel_id)
         if operation.state == "open" and (operation.phase == "walking" or operation.dirty):
             log.info("cancel.takeover", run_id=run_id, cancel_id=cancel_id, fence=operation.fence)
-            return await self._engine.resume(run_id, operation)
+            await self._engine.resume(run_id, operation)
+            return
         due_us = await self._second_chance(run_id, operation, now_us)
         await self._operations.lease(run_id, cancel_id, operation.fence, lease_us=0)
         await self._operations.reschedule(run_id, cancel_id, due_us)
@@ -118,4 +120,5 @@ def _next_look_us(operation: OperationRecord, intents: dict[str, IntentRecord], 
     if operation.force_after_us is not None and not _is_forcing(operation, now_us):
         waits.append(operation.requested_at_us + operation.force_after_us - now_us)
     shortest = min(waits, default=SECOND_US)
-    return int(max(SECOND_US // 4, min(shortest, LONGEST_PAUSE_US)) * random.uniform(1.0, 1.2))  # noqa: S311
+    pause_us: int = max(SECOND_US // 4, min(shortest, LONGEST_PAUSE_US))
+    return round(pause_us * random.uniform(1.0, 1.2))  # noqa: S311 - jitter

@@ -19,7 +19,7 @@ VERSION = 1
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    v: Literal[1] = VERSION
+    v: Literal[1] = 1
 
 
 class CancelMessage(_Message):

@@ -27,7 +27,7 @@ class Execution:
     started_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.status, str) or not 0 < len(self.status) <= STATUS_LIMIT:
+        if not 0 < len(self.status) <= STATUS_LIMIT:
             raise InvalidInput(f"status {self.status!r}: allowed is a word of 1 to {STATUS_LIMIT} characters")
         if self.reasoner_id is not None and len(self.reasoner_id) > REASONER_LIMIT:
             raise InvalidInput(f"reasoner_id {self.reasoner_id[:50]!r}…: allowed are up to {REASONER_LIMIT} characters")

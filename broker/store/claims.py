@@ -70,11 +70,9 @@ class Claims:
         waiting = [
             commands.command("SET", keys.execution(one), run_id, "NX", "GET", "EX", seconds) for one in execution_ids
         ]
-        elsewhere: dict[str, str] = {}
-        for execution_id, known in zip(execution_ids, await asyncio.gather(*waiting), strict=True):
-            if known is not None and known != run_id and not await self._take_over(execution_id, known, run_id):
-                elsewhere[execution_id] = known
-        return elsewhere
+        known = zip(execution_ids, await asyncio.gather(*waiting), strict=True)
+        others = {one: run for one, run in known if run is not None and run != run_id}
+        return {one: run for one, run in others.items() if not await self._take_over(one, run, run_id)}
 
     async def _take_over(self, execution_id: str, known: str, run_id: str) -> bool:
         """The index is only a hint: a run whose keys have ended does not own the id any more."""

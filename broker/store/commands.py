@@ -126,12 +126,12 @@ class Commands:
         except asyncio.CancelledError:
             self._fail(batch, "the broker's connection was closed")
             raise
-        except Exception as error:  # not only RedisError: a torn connection raises RuntimeError and others (T43)
+        except Exception as error:  # noqa: BLE001 - a torn connection raises RuntimeError and others, too (T43)
             await self._recover(batch, error)
 
     async def _connected(self) -> Connection:
         if self._connection is None:
-            connection = self._pool.make_connection()
+            connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             await connection.connect()
             self._connection = connection
         return self._connection

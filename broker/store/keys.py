@@ -3,7 +3,7 @@
 | key | type | end | written by |
 |---|---|---|---|
 | `<ns>:{R}:run` | hash | with the run | every script: epoch, active, finished, expires_at_ms, last_activity_ms |
-| `<ns>:{R}:gates` | hash | 30 d after the run's end | open_cancel: `*`, target, `=`target of a narrow cancel, `#subtrees` |
+| `<ns>:{R}:gates` | hash | 30 d after the run's end | open_cancel: `*`, target, `=`target (narrow), `#subtrees` |
 | `<ns>:{R}:cancels` | hash | with the run | open_cancel, driver scripts, reopening ones |
 | `<ns>:{R}:executions` | hash | with the run | register, start, finish, publish_cancels, ack |
 | `<ns>:{R}:workers` | hash | with the run | start, finish, ack: slot → worker id, `=`worker id → slot |
@@ -17,7 +17,7 @@
 | `<ns>:execution:<id>` | string | 30 d | index: execution id → run, verified at every use |
 | `<ns>:open` | zset | never: the work list of all replicas, one entry an operation | list_operation, sweep |
 | `<ns>:worker:<id>` | hash | 15 s | heartbeat |
-| `<ns>:worker:<id>:inc` | counter | never: an incarnation that came back lower would fence live workers | process start |
+| `<ns>:worker:<id>:inc` | counter | never: a lower number would fence live workers | process start |
 
 A run lives 7 days after its last activity, 24 hours after it has finished (DESIGN section 3, PROTOCOL).
 """

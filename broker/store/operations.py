@@ -83,7 +83,7 @@ class Operations:
         self._backend = backend
         self._driver = driver
 
-    async def list(self, run_id: str, cancel_id: str) -> str:
+    async def enlist(self, run_id: str, cancel_id: str) -> str:
         """Puts the operation on the work list; answers the Redis time of it, in microseconds."""
         answer = await self._backend.commands.call(
             self._backend.scripts.list_operation,

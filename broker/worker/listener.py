@@ -222,7 +222,7 @@ class Listener:
         """The body's side went away while `hold` was under way: what it may have claimed is given back."""
         try:
             answer = await asyncio.wrap_future(holding)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing is held
             log.info("execution.abandoned", execution_id=held.execution_id, error=str(error))
             return
         if answer.start:
