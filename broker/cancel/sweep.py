@@ -120,5 +120,5 @@ def _next_look_us(operation: OperationRecord, intents: dict[str, IntentRecord], 
     if operation.force_after_us is not None and not _is_forcing(operation, now_us):
         waits.append(operation.requested_at_us + operation.force_after_us - now_us)
     shortest = min(waits, default=SECOND_US)
-    pause_us: int = max(SECOND_US // 4, min(shortest, LONGEST_PAUSE_US))
+    pause_us = max(SECOND_US // 4, min(shortest, LONGEST_PAUSE_US))
     return round(pause_us * random.uniform(1.0, 1.2))  # noqa: S311 - jitter

@@ -59,12 +59,17 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The levels of a walk, deepest first. Iterating makes them one at a time: a chain has as many as executions."""
+    """The levels of a walk, deepest first. Made while iterating: a chain has as many levels as executions."""
 
-    execution_ids: list[str]
-    """Every execution exactly once, in the order of the walk."""
     sizes: dict[int, int]
     """Depth -> number of executions, deepest first; depths without executions are absent."""
+    _ids: list[str]
+    _order: list[int]
+
+    @property
+    def total(self) -> int:
+        """Number of executions in all levels."""
+        return len(self._order)
 
     def __len__(self) -> int:
         """Number of levels."""
@@ -73,27 +78,26 @@ class Walk:
     def __iter__(self) -> Iterator[Level]:
         start = 0
         for depth, size in self.sizes.items():
-            yield Level(depth, self.execution_ids[start : start + size])
+            yield Level(depth, [self._ids[place] for place in self._order[start : start + size]])
             start += size
 
 
 def walk(forest: Forest, target: str | None = None) -> Walk:
-    """All executions of the run, or with a target those of its subtree, deepest level first.
+    """All executions of the run, or with a target those of its subtree, each exactly once, deepest level first.
 
     Within a level: latest stamp first, then id. A child comes before its parent, except over the one
     edge of each cycle at which `depths` cut it. Depths are those of the run, for a subtree too.
     """
-    ids, stamps = list(forest._places), forest._stamps_us
-    depth = _depths(forest)
-    order = _registered(forest)
+    ids, depth, order = list(forest._places), _depths(forest), _registered(forest)
     if target is not None:
         inside = _inside(forest, target)
         order = [place for place in order if inside[place]]
+    found = Counter(map(depth.__getitem__, order))
     if _has_ties(forest):
         order.sort(key=ids.__getitem__)
-    order.sort(key=stamps.__getitem__, reverse=True)  # stable, so each sort keeps the order of those before it
+    order.sort(key=forest._stamps_us.__getitem__, reverse=True)  # stable: each sort keeps what those before it did
     order.sort(key=depth.__getitem__, reverse=True)
-    return Walk([ids[place] for place in order], dict(Counter(map(depth.__getitem__, order))))
+    return Walk({level: found[level] for level in range(max(found, default=0), -1, -1) if level in found}, ids, order)
 
 
 def depths(forest: Forest) -> dict[str, int]:

@@ -194,6 +194,7 @@ class ChannelConnection:
                     # redis-py would connect again by itself, to a server that knows no channel of ours (T43)
                     raise ConnectionSilent("the connection was closed while something was to be sent")
                 await self._raw.send_command(command.verb, *command.channels, check_health=False)
+                await asyncio.sleep(0)  # 50,000 channels after a reconnect must not hold up the loop
 
     def _take_changes(self) -> list[_Command]:
         # All are booked before the first is sent: what changes while a send drains must find them.

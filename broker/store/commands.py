@@ -132,7 +132,7 @@ class Commands:
     async def _connected(self) -> Connection:
         if self._connection is None:
             connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-            await connection.connect()
+            await connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
         return self._connection
 

@@ -10,9 +10,15 @@ PUBLIC = {
     "CancelReport",
     "Execution",
     "ExecutionReport",
+    "Lag",
+    "NodeResult",
+    "Preview",
+    "Registered",
+    "Totals",
     "connect",
     # the worker's side
     "Worker",
+    "HeldExecution",
     # errors, and the cause that one of them carries
     "AlreadyClaimed",
     "AlreadyTerminal",

@@ -36,11 +36,11 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
-        self._reader = hiredis.Reader(notEnoughData=self)
+        self._reader = hiredis.Reader(encoding="utf-8", notEnoughData=self)
 
     def send(self, *commands: str) -> None:
         """Send commands, words separated by blanks, in one write."""
-        self.socket.sendall(b"".join(hiredis.pack_command(tuple(command.split())) for command in commands))
+        self.socket.sendall(b"".join(_packed(*command.split()) for command in commands))
 
     def read(self) -> Any:
         """The next reply; EOFError where the server has closed the connection."""
@@ -59,7 +59,7 @@ class Wire:
         return self.read()
 
     def script(self, source: str, *keys: str) -> Any:
-        self.socket.sendall(hiredis.pack_command(("EVAL", source, str(len(keys)), *keys)))
+        self.socket.sendall(_packed("EVAL", source, str(len(keys)), *keys))
         return self.read()
 
     def is_silent(self) -> bool:
@@ -68,6 +68,11 @@ class Wire:
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _packed(*words: str) -> bytes:
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub names a tuple of one word
+    return packed
 
 
 class Wires:
@@ -161,11 +166,8 @@ def test_the_urls_that_are_understood(url: str, expected: tuple[str, int]) -> No
     ],
 )
 def test_any_other_url_is_refused_with_what_value_and_allowed(url: str) -> None:
-    with pytest.raises(InvalidInput, match="embedded server: .*; allowed: ") as refused:
+    with pytest.raises(InvalidInput, match=r"embedded server: (url|host) is '.*'; allowed: "):
         parse_embedded_url(url)
-    assert (repr(url) if "example" not in url else "'example.org'") in str(refused.value) or "host is" in str(
-        refused.value
-    )
 
 
 def test_only_loopback_and_real_ports_are_served() -> None:
@@ -220,7 +222,7 @@ def test_nothing_survives_a_stop() -> None:
 
 def test_a_port_in_use_is_a_clear_error(server: EmbeddedServer) -> None:
     port = _port(server.url)
-    with pytest.raises(Conflict, match=f"127.0.0.1:{port}: the port is in use; choose another one, or 0"):
+    with pytest.raises(Conflict, match=rf"127\.0\.0\.1:{port}: the port is in use; choose another one, or 0"):
         EmbeddedServer(port=port).start()
 
 
@@ -323,8 +325,7 @@ def test_client_kill_id_closes_one_even_if_it_blocks(connect: Wires) -> None:
     victim.send("BLPOP never 0")
     assert admin.call(f"CLIENT KILL ID {number}") == 1
     with pytest.raises(EOFError):
-        while True:  # the end of the blocked command may still be answered
-            assert victim.read() is None
+        victim.read()
     assert admin.call(f"CLIENT KILL ID {number}") == 0
 
 
@@ -537,7 +538,7 @@ async def test_the_verbs_of_the_broker_work_from_redis_py(server: EmbeddedServer
         first, again, receivers, entry = await redis.evalsha(sha, 2, "h", "s", "news")
         assert (first, again, receivers) == (1, 0, 1)
         assert (await pubsub.get_message(timeout=PATIENCE_S))["data"] == b"told"
-        assert [number for number, _ in await redis.xrange("s")] == [entry]
+        assert [number for number, _ in await redis.xrange("s") or ()] == [entry]
         assert await redis.set("k", 1, nx=True, get=True) is None
         await redis.zadd("z", {"a": 1, "b": 2, "c": 3})
         assert await redis.zrangebyscore("z", "(1", 3, start=0, num=1) == [b"b"]
@@ -563,10 +564,10 @@ async def test_a_script_is_atomic(server: EmbeddedServer) -> None:
     both = "for _ = 1, 100 do redis.call('INCR', KEYS[1]); redis.call('INCR', KEYS[2]) end"
     async with Redis.from_url(server.url) as redis:
         await redis.mset({"x": 0, "y": 0})
-        writers = [asyncio.create_task(redis.eval(both, 2, "x", "y")) for _ in range(20)]
-        while not all(writer.done() for writer in writers):
+        writers = asyncio.gather(*(redis.eval(both, 2, "x", "y") for _ in range(20)))
+        while not writers.done():
             x, y = await redis.mget("x", "y")
             assert x == y
-            assert int(x) % 100 == 0
-        await asyncio.gather(*writers)
+            assert int(x or 0) % 100 == 0
+        await writers
         assert await redis.mget("x", "y") == [b"2000", b"2000"]

@@ -32,6 +32,7 @@ FIXED = {
     "WorkerIdInUse": ("worker_id_in_use", 409, 1, False),
     "ExecutionCancelled": ("execution_cancelled", 409, 1, False),
     "BrokerUnavailable": ("broker_unavailable", 503, 6, True),
+    "StoreRefused": ("store_refused", 503, 1, False),
     "MissingExtra": ("missing_extra", 500, 1, False),
 }
 

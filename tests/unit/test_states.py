@@ -60,7 +60,9 @@ def test_words_are_trimmed_and_lower_cased(word: str, status: str) -> None:
         assert is_terminal(variant) is Status(status).terminal
 
 
-@pytest.mark.parametrize("word", ["", " ", "Running!", "time out", "skipped", "oK", "\u00a0done", "done\x00", "\x1cok"])
+@pytest.mark.parametrize(
+    "word", ["", " ", "Running!", "time out", "skipped", "o\u212a", "\u00a0done", "done\x00", "\x1cok"]
+)
 def test_any_other_word_is_unknown_and_not_terminal(word: str) -> None:
     assert normalise(word) is Status.UNKNOWN
     assert not is_terminal(word)
