@@ -1,38 +1,56 @@
 """A cancellation broker: cancels a run of executions spread over worker processes, and proves that they stopped.
 
-Start with `connect()` on the control plane's side and `Worker` on the side that runs things.
+Start with `connect()` on the control plane's side and `Worker` on the side that runs things. Names are
+imported when they are first used: a worker host loads no control plane, and the `broker` command is
+there at once.
 """
 
-from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult, Totals
-from broker.cancel.survey import Preview
-from broker.connect import Broker, Registered, connect
-from broker.errors import (
-    AlreadyClaimed,
-    AlreadyTerminal,
-    BrokerError,
-    BrokerUnavailable,
-    CancelCause,
-    Conflict,
-    ExecutionCancelled,
-    ExecutionInOtherRun,
-    Fenced,
-    IdempotencyKeyReused,
-    InvalidId,
-    InvalidInput,
-    MissingExtra,
-    NoCancellation,
-    NotFound,
-    ParentConflict,
-    RunCancelled,
-    StoreRefused,
-    TreeTooDeep,
-    WorkerIdInUse,
-)
-from broker.protocol.registration import Execution
-from broker.worker.execution import HeldExecution
-from broker.worker.worker import Worker
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult, Totals
+    from broker.cancel.survey import Preview
+    from broker.control import Broker, Registered, connect
+    from broker.errors import (
+        AlreadyClaimed,
+        AlreadyTerminal,
+        BrokerError,
+        BrokerUnavailable,
+        CancelCause,
+        Conflict,
+        ExecutionCancelled,
+        ExecutionInOtherRun,
+        Fenced,
+        IdempotencyKeyReused,
+        InvalidId,
+        InvalidInput,
+        MissingExtra,
+        NoCancellation,
+        NotFound,
+        ParentConflict,
+        RunCancelled,
+        StoreRefused,
+        TreeTooDeep,
+        WorkerIdInUse,
+    )
+    from broker.protocol.registration import Execution
+    from broker.worker.execution import HeldExecution
+    from broker.worker.worker import Worker
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "broker.cancel.report": ("CancelReport", "ExecutionReport", "Lag", "NodeResult", "Totals"),
+    "broker.cancel.survey": ("Preview",),
+    "broker.control": ("Broker", "Registered", "connect"),
+    "broker.protocol.registration": ("Execution",),
+    "broker.worker.execution": ("HeldExecution",),
+    "broker.worker.worker": ("Worker",),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "AlreadyClaimed",
@@ -68,3 +86,16 @@ __all__ = [
     "WorkerIdInUse",
     "connect",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562. What is public and has no place of its own is an error class."""
+    if name not in __all__:
+        raise AttributeError(f"module 'broker' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACE_OF.get(name, "broker.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -156,7 +156,8 @@ class CancelCause:
     """Why an execution was cancelled.
 
     `source` is one of `cancel_api` (one execution), `cancel_tree` (a run), `cancel_subtree`, `gate`
-    (it met a closed gate). `requested_at_us` is Redis time in microseconds since 1970.
+    (it met a closed gate), or `fenced` (a newer process or claim has replaced it: the block raises Fenced then).
+    `requested_at_us` is Redis time in microseconds since 1970.
     """
 
     cancel_id: str

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from broker.cancel.follow import AckFeed, Follower
+from broker.cancel.lease import keeping_lease
 from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_code
 from broker.cancel.report import CancelReport, NodeResult
 from broker.cancel.settle import SETTLED_DUE_US, Settler
@@ -78,7 +79,7 @@ class Engine:
         if operation.state == "open" and operation.phase == "walking":
             await self._operations.reschedule(run_id, operation.cancel_id, 0)
         snapshot = await self._survey.load(run_id, operation)
-        nodes = map(snapshot.node, snapshot.walk.execution_ids)
+        nodes = map(snapshot.node, snapshot.executions)
         return {node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes}
 
     # --- load → walk → publish --------------------------------------------------------------------
@@ -100,13 +101,25 @@ class Engine:
         if operation.order is Order.BOTTOM_UP_BARRIER:
             await follower.listen()
         try:
-            while True:
-                try:
-                    return await self._walk_once(run_id, operation, follower, results, first_told)
-                except WalkAgain:
-                    log.info("cancel.walk_again", run_id=run_id, cancel_id=operation.cancel_id)
+            async with keeping_lease(self._operations, run_id, operation):
+                walked = await self._walk(run_id, operation, follower, results, first_told)
+            await self._hand_over(run_id, walked)
         except Superseded:
             log.info("cancel.superseded", run_id=run_id, cancel_id=operation.cancel_id)
+
+    async def _walk(
+        self,
+        run_id: str,
+        operation: OperationRecord,
+        follower: Follower,
+        results: dict[str, NodeResult],
+        first_told: asyncio.Event | None,
+    ) -> OperationRecord:
+        while True:
+            try:
+                return await self._walk_once(run_id, operation, follower, results, first_told)
+            except WalkAgain:
+                log.info("cancel.walk_again", run_id=run_id, cancel_id=operation.cancel_id)
 
     async def _walk_once(
         self,
@@ -115,7 +128,7 @@ class Engine:
         follower: Follower,
         results: dict[str, NodeResult],
         first_told: asyncio.Event | None,
-    ) -> None:
+    ) -> OperationRecord:
         """Load → walk → publish, from a state in which nothing was dirty before the read."""
         walking = await self._operations.begin_walk(run_id, operation)
         if walking is None:
@@ -125,14 +138,14 @@ class Engine:
         await signals.reached("cancel.loaded", operation.cancel_id)
         publisher = Publisher(self._operations, run_id, walking, snapshot, follower, results)
         if walking.order is Order.BOTTOM_UP:
-            await publisher.publish(snapshot.walk.execution_ids)
+            await publisher.publish(list(snapshot.executions))
         else:
             await self._publish_behind_barrier(walking, publisher, snapshot.walk, follower, first_told)
         await signals.reached("cancel.published", operation.cancel_id)
         if not publisher.refused:
             summary = f"{len(snapshot.walk)} levels, {len(snapshot.executions)} executions"
             raise_for_code(await self._operations.end_walk(run_id, walking, summary))
-        await self._hand_over(run_id, walking)
+        return walking
 
     async def _publish_behind_barrier(
         self,
@@ -151,8 +164,7 @@ class Engine:
             if position + 1 < len(levels):
                 now_us = await self._operations.now_us()
                 share_s = max(0, operation.deadline_us - now_us) / 1e6 / (len(levels) - position)
-                await publisher.keep_lease()
-                await follower.wait_all_settled(max(BARRIER_LEVEL_MIN_S, share_s), publisher.keep_lease)
+                await follower.wait_all_settled(max(BARRIER_LEVEL_MIN_S, share_s))
 
     async def _drive_behind(self, run_id: str, operation: OperationRecord, results: dict[str, NodeResult]) -> None:
         """Barrier order goes on in the background; the caller has its answer when the first level is told."""
@@ -187,6 +199,5 @@ class Engine:
         """Told what could be told: settle if that was all, else the sweep goes on; nobody has to stay."""
         code = await self._settler.settle(run_id, operation)
         due_us = await self._operations.now_us() + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
-        await self._operations.lease(run_id, operation.cancel_id, operation.fence, lease_us=0)
-        await self._operations.reschedule(run_id, operation.cancel_id, due_us)
+        await self._settler.leave(run_id, operation, due_us)
         await signals.reached("cancel.handed_over", operation.cancel_id)

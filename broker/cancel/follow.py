@@ -106,14 +106,13 @@ class Follower:
         if self._listening:
             self._outstanding.update(one for one in execution_ids if one not in self._ended)
 
-    async def wait_all_settled(self, seconds: float, keep_alive: Callable[[], Awaitable[None]]) -> None:
+    async def wait_all_settled(self, seconds: float) -> None:
         """Waits until everything expected is settled, or the time is over."""
         ends_at = asyncio.get_running_loop().time() + seconds
-        while self._outstanding and await self._wait_news(ends_at):
-            await keep_alive()
-            if self._outstanding:
-                still = await self._reads.still_unsettled(self._run_id, self._outstanding)
-                self._outstanding &= still
+        while self._outstanding:
+            self._outstanding &= await self._reads.still_unsettled(self._run_id, self._outstanding)
+            if not self._outstanding or not await self._wait_news(ends_at):
+                break
         self._outstanding.clear()
 
     async def wait_settled(

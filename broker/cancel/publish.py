@@ -12,9 +12,7 @@ from broker.cancel.survey import Snapshot
 from broker.errors import StoreRefused
 from broker.observe import signals
 from broker.protocol.records import OperationRecord
-from broker.store.operations import CHUNK, LEASE_US, Operations, Told
-
-CHUNKS_IN_FLIGHT = 8  # about 16 ms of Redis: enough to keep it busy, short enough for others to get in
+from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT, Operations, Told
 
 
 class WalkAgain(Exception):
@@ -56,7 +54,6 @@ class Publisher:
         self._snapshot = snapshot
         self._follower = follower
         self._results = results
-        self._leased_at = asyncio.get_running_loop().time()
 
     async def publish(self, execution_ids: Sequence[str]) -> None:
         """Tells these, in this order."""
@@ -66,19 +63,6 @@ class Publisher:
             await signals.reached("cancel.chunk", self._operation.cancel_id)
             for code in codes:
                 raise_for_code(code)
-            await self.keep_lease()
-
-    async def keep_lease(self) -> None:
-        """Renews the lease before half of it is over."""
-        now = asyncio.get_running_loop().time()
-        if now - self._leased_at < LEASE_US / 2e6:
-            return
-        cancel_id = self._operation.cancel_id
-        leased = await self._operations.lease(self._run_id, cancel_id, self._operation.fence)
-        if isinstance(leased, str):
-            raise Superseded
-        self._leased_at = now
-        await self._operations.reschedule(self._run_id, cancel_id, await self._operations.now_us() + LEASE_US)
 
     async def _publish_chunk(self, chunk: Sequence[str]) -> str:
         try:

@@ -5,6 +5,7 @@ No Redis, no clock: the caller passes what it read and the Redis time at which i
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -194,8 +195,9 @@ def is_still_running(execution_id: str, operation: OperationRecord, evidence: Ev
     """Told and not settled, or to be told by a walk that has not come by yet."""
     if execution_id in evidence.intents:
         return not disposition_of(evidence.acks.get(execution_id)).settled
-    to_be_told = operation.state == "open" and operation.phase == "walking"
-    return to_be_told and not is_terminal(evidence.executions[execution_id].raw_status)
+    record = evidence.executions[execution_id]
+    to_be_walked = operation.state == "open" and (operation.phase == "walking" or operation.dirty)
+    return to_be_walked and (record.claimed or not is_terminal(record.raw_status))
 
 
 def _still_running(execution_id: str, operation: OperationRecord, evidence: Evidence) -> ExecutionReport:
@@ -259,8 +261,9 @@ def _lag(evidence: Evidence, told: Iterable[str], *, stopped: bool) -> Lag:
         if ack is None or ack.disposition == Disposition.NEVER_STARTED:
             continue
         heard_us = stamp(ack.settled_at_us) if stopped else stamp(ack.received_at_us) or stamp(ack.settled_at_us)
-        if heard_us is not None:
-            samples.append(max(0, heard_us - evidence.intents[one].published_at_us) / 1000)
+        published_us = evidence.intents[one].published_at_us
+        if heard_us is not None and heard_us != published_us:  # equal: settled by the script that wrote the intent
+            samples.append(max(0, heard_us - published_us) / 1000)
     return percentiles(samples)
 
 
@@ -271,6 +274,6 @@ def percentiles(samples: list[float]) -> Lag:
     samples.sort()
 
     def rank(share: float) -> float:
-        return samples[min(len(samples) - 1, int(share * len(samples)))]
+        return samples[math.ceil(share * len(samples)) - 1]
 
     return Lag(len(samples), rank(0.5), rank(0.99), samples[-1])

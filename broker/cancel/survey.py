@@ -19,7 +19,7 @@ from broker.store.reads import Reads
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The executions in an operation's scope, as one read found them, and the levels of their walk."""
+    """The executions in an operation's scope, as one read found them, in the order of the walk; and its levels."""
 
     executions: Mapping[str, ExecutionRecord]
     walk: Walk
@@ -75,15 +75,15 @@ class Survey:
     async def _load_one(self, run_id: str, target: str) -> Snapshot:
         record = await self._reads.execution(run_id, target)
         if record is None:
-            return Snapshot({}, Walk([], {}), {})
-        return Snapshot({target: record}, Walk([target], {0: 1}), {target: 0})
+            return Snapshot({}, walk(Forest()), {})
+        return Snapshot({target: record}, walk(Forest([(target, "", 0)])), {target: 0})
 
     async def preview(self, run_id: str, scope: Scope, target: str = "") -> Preview:
         """What a cancel would touch. Raises NotFound."""
         snapshot = await self._load(run_id, scope, target)
         if not snapshot.executions:
             raise NotFound(f"execution {target} not found" if target else f"run {public_run(run_id)} not found")
-        nodes = tuple(snapshot.node(one) for one in snapshot.walk.execution_ids)
+        nodes = tuple(map(snapshot.node, snapshot.executions))
         would_cancel = sum(not snapshot.was_terminal(node.execution_id) for node in nodes)
         return Preview(run_id, scope, target or None, len(nodes), would_cancel, nodes)
 

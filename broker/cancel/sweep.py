@@ -39,16 +39,36 @@ class Sweep:
         self._engine = engine
 
     async def keep(self, every_s: float = 1.0) -> None:
-        """Sweeps until it is cancelled; an error costs one round."""
-        while True:
-            await asyncio.sleep(every_s * random.uniform(0.7, 1.0))  # noqa: S311 - jitter
-            try:
-                await self.once()
-            except BrokerError as error:
-                log.warning("sweep.failed", error=str(error))
+        """Sweeps until it is cancelled; an error costs one look. A look that takes long delays no other."""
+        looking: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                await asyncio.sleep(every_s * random.uniform(0.7, 1.0))  # noqa: S311 - jitter
+                looking = {cancel_id: task for cancel_id, task in looking.items() if not task.done()}
+                for run_id, cancel_id in await self._due():
+                    if cancel_id not in looking:
+                        looking[cancel_id] = asyncio.create_task(self._look_surely(run_id, cancel_id))
+        finally:
+            for task in looking.values():
+                task.cancel()
+            await asyncio.gather(*looking.values(), return_exceptions=True)
+
+    async def _due(self) -> list[tuple[str, str]]:
+        try:
+            return await self._operations.due()
+        except BrokerError as error:
+            log.warning("sweep.failed", error=str(error))
+            return []
+
+    async def _look_surely(self, run_id: str, cancel_id: str) -> None:
+        try:
+            await self.look(run_id, cancel_id)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the sweep of the others
+            kind = type(error).__name__
+            log.warning("sweep.look.failed", run_id=run_id, cancel_id=cancel_id, kind=kind, error=str(error))
 
     async def once(self) -> None:
-        """One look at everything that is due."""
+        """One look at everything that is due, one after the other."""
         for run_id, cancel_id in await self._operations.due():
             await self.look(run_id, cancel_id)
 
@@ -65,8 +85,7 @@ class Sweep:
             await self._engine.resume(run_id, operation)
             return
         due_us = await self._second_chance(run_id, operation, now_us)
-        await self._operations.lease(run_id, cancel_id, operation.fence, lease_us=0)
-        await self._operations.reschedule(run_id, cancel_id, due_us)
+        await self._settler.leave(run_id, operation, due_us)
 
     async def _not_ours(self, run_id: str, cancel_id: str, code: str, now_us: int) -> None:
         """Another process drives it; or the operation is gone with its run, or is not there yet."""
@@ -109,7 +128,7 @@ def _is_due(intent: IntentRecord, now_us: int, forcing: bool) -> bool:
 def told_for_us(attempt: int) -> int:
     """When attempt n + 1 is due, from the first: 1 s, 3 s, 7 s, … and then every minute."""
     return (
-        sum(min(SECOND_US * 2**n, LONGEST_PAUSE_US) for n in range(min(attempt, 7)))
+        sum(min(SECOND_US << n, LONGEST_PAUSE_US) for n in range(min(attempt, 7)))
         + max(0, attempt - 7) * LONGEST_PAUSE_US
     )
 

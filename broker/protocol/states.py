@@ -113,7 +113,7 @@ class Scope(StrEnum):
 
 
 class Order(StrEnum):
-    """Both are deepest level first; with the barrier a level waits until the one below has settled, or its time is over."""
+    """Both tell the deepest level first; with the barrier a level waits for the one below, for a bounded time."""
 
     BOTTOM_UP = "bottom_up"
     BOTTOM_UP_BARRIER = "bottom_up_barrier"

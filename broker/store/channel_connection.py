@@ -119,7 +119,7 @@ class ChannelConnection:
     async def run(self, *companions: Coroutine[Any, Any, None]) -> NoReturn:
         """Serve until something fails, and raise that. `companions` share the fate of the connection."""
         works = (self._read(), self._write(), self._watch(), *companions)
-        tasks = [self._loop.create_task(work) for work in works]
+        tasks = [self._loop.create_task(work, name="subscriptions-connection") for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -129,8 +129,10 @@ class ChannelConnection:
         finally:
             if self._linger is not None:
                 self._linger.cancel()
-            await reap(tasks)
-            await self._raw.disconnect(nowait=True)
+            try:
+                await reap(tasks)
+            finally:
+                await self._raw.disconnect(nowait=True)
 
     async def _read(self) -> None:
         # No timeout per read: it would cost a task or a timer per message. `_watch` bounds the silence.
@@ -296,19 +298,26 @@ def _chunks(channels: list[bytes], size: int) -> Iterable[list[bytes]]:
 
 
 async def reap(tasks: Collection[asyncio.Task[None]], round_s: float = REAP_ROUND_S) -> None:
-    """Cancel these and wait for their end, at most ten rounds; logged if something is left.
+    """Cancel these and wait for their end, at most `REAP_ROUNDS` times; logged if something is left.
 
     One cancel is not enough: `asyncio.wait_for` of Python 3.11, which redis-py sends with, loses the one that comes
-    in the tick in which the result does.
+    in the tick in which the result does. A cancel of the caller is raised when all is done, not before.
     """
+    cancelled: asyncio.CancelledError | None = None
     pending = set(tasks)
     for _ in range(REAP_ROUNDS):
         for task in pending:
             task.cancel()
         if pending:
-            _, pending = await asyncio.wait(pending, timeout=round_s)
+            try:
+                await asyncio.wait(pending, timeout=round_s)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        pending = {task for task in pending if not task.done()}
     for task in tasks:
         if task.done() and not task.cancelled():
             task.exception()  # it has been looked at: no "never retrieved" in the log
     if pending:
         log.error("subscriptions.reap.failed", tasks=len(pending))
+    if cancelled is not None:
+        raise cancelled

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from broker.errors import ExecutionInOtherRun, WorkerIdInUse
-from broker.protocol.records import IntentRecord, OperationRecord, escape, unescape
+from broker.protocol.records import ExecutionRecord, IntentRecord, OperationRecord, escape, unescape
 from broker.store.backend import Backend
-from broker.store.operations import CHUNK
+from broker.store.groups import Groups
+from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT
 
 INTENTS_A_READ = 500
+FOR_EVER = float("inf")  # what was done is said until it is accepted (trap T25)
 
 
 class Registration(NamedTuple):
@@ -44,6 +46,16 @@ class StartAnswer(NamedTuple):
     word: str
 
 
+class End(NamedTuple):
+    """How a claim ended: the outcome as reported, and how far the cancel had to do with it."""
+
+    execution_id: str
+    start: int
+    status: str
+    disposition: str
+    detail: str = ""
+
+
 class Ack(NamedTuple):
     """What a worker says of one execution; `seq` rises with every ack of one claim."""
 
@@ -60,6 +72,8 @@ class Claims:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._starts = Groups(self._start_group, CHUNK)
+        self._ends = Groups(self._finish_group, CHUNK)
 
     async def index(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, str]:
         """Notes which run each execution belongs to, before it is recorded there.
@@ -95,14 +109,16 @@ class Claims:
         elsewhere = await self.index(run_id, [one.execution_id for one in executions])
         codes = dict.fromkeys(elsewhere, ExecutionInOtherRun.code)
         ours = [one for one in executions if one.execution_id not in elsewhere]
-        chunks = [ours[at : at + CHUNK] for at in range(0, len(ours), CHUNK)]
-        answers = await asyncio.gather(*(self._register_chunk(run_id, chunk) for chunk in chunks))
-        reopened: list[str] = []
-        for chunk, (_, chunk_codes, chunk_reopened) in zip(chunks, answers, strict=True):
-            codes.update(zip((one.execution_id for one in chunk), chunk_codes, strict=True))
-            reopened += chunk_reopened
-        await self._wake(run_id, reopened)
+        for at in range(0, len(ours), CHUNK * CHUNKS_IN_FLIGHT):
+            codes.update(await self._register_some(run_id, ours[at : at + CHUNK * CHUNKS_IN_FLIGHT]))
         return codes
+
+    async def _register_some(self, run_id: str, executions: Sequence[Registration]) -> dict[str, str]:
+        chunks = [executions[at : at + CHUNK] for at in range(0, len(executions), CHUNK)]
+        answers = await asyncio.gather(*(self._register_chunk(run_id, chunk) for chunk in chunks))
+        codes = [code for _, chunk_codes, _ in answers for code in chunk_codes]
+        await self._wake(run_id, [cancel_id for _, _, reopened in answers for cancel_id in reopened])
+        return dict(zip((one.execution_id for one in executions), codes, strict=True))
 
     async def _wake(self, run_id: str, cancel_ids: Iterable[str]) -> None:
         """Reopened operations are due now; the work list lies in another slot than the run."""
@@ -123,56 +139,57 @@ class Claims:
             channels=self._backend.keys.channels(run_id),
         )
 
-    async def start(self, run_id: str, what: Registration, holder: Holder, supersedes: str = "") -> StartAnswer:
+    def start(
+        self, run_id: str, what: Registration, holder: Holder, supersedes: str = ""
+    ) -> asyncio.Future[StartAnswer]:
         """Claims or tells. The caller has noted the execution in the index before (`index`)."""
-        code, *answer = await self._backend.on_run(
+        return self._starts.add((run_id, holder, what.agent_node_id), (what, supersedes))
+
+    async def _start_group(
+        self, key: tuple[str, Holder, str], group: Sequence[tuple[Registration, str]]
+    ) -> list[StartAnswer]:
+        run_id, holder, agent_node_id = key
+        fields = [
+            field
+            for what, supersedes in group
+            for field in (what.execution_id, what.parent_execution_id, escape(what.reasoner_id), supersedes)
+        ]
+        _, reopened, *flat = await self._backend.on_run(
             self._backend.scripts.start,
             run_id,
+            *fields,
             run_id=run_id,
             channels=self._backend.keys.channels(run_id),
-            execution_id=what.execution_id,
-            parent=what.parent_execution_id,
-            agent_node=what.agent_node_id,
-            reasoner=escape(what.reasoner_id),
             worker_id=holder.worker_id,
             incarnation=str(holder.incarnation),
-            supersedes=supersedes,
+            agent_node=agent_node_id,
         )
-        if code in ("claimed", "cancelled"):
-            start_number, reopened, word = answer
-            await self._wake(run_id, reopened)
-            return StartAnswer(code, int(start_number), word)
-        word = answer[0] if answer else ""
-        return StartAnswer(code, int(answer[1]) if len(answer) > 1 else 0, unescape(word))
+        await self._wake(run_id, reopened)
+        answers = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
+        return [StartAnswer(code, int(number), unescape(word)) for code, number, word in answers]
 
-    async def finish(
-        self,
-        run_id: str,
-        execution_id: str,
-        holder: Holder,
-        start: int,
-        *,
-        status: str,
-        disposition: str,
-        detail: str = "",
-        patience_s: float | None = None,
-    ) -> str:
-        """The holder's end of an execution; answers a RETURNS word of finish.lua."""
-        code, *_ = await self._backend.on_run(
+    def finish(self, run_id: str, holder: Holder, end: End) -> asyncio.Future[str]:
+        """The holder's end of an execution, for ever trying; the future has an EACH word of finish.lua."""
+        return self._ends.add((run_id, holder), end)
+
+    async def _finish_group(self, key: tuple[str, Holder], group: Sequence[End]) -> list[str]:
+        run_id, holder = key
+        fields = [
+            field
+            for end in group
+            for field in (end.execution_id, str(end.start), escape(end.status), end.disposition, escape(end.detail))
+        ]
+        _, *codes = await self._backend.on_run(
             self._backend.scripts.finish,
             run_id,
-            patience_s=patience_s,
+            *fields,
+            patience_s=FOR_EVER,
             run_id=run_id,
             channels=self._backend.keys.channels(run_id),
-            execution_id=execution_id,
             worker_id=holder.worker_id,
             incarnation=str(holder.incarnation),
-            start=str(start),
-            status=escape(status),
-            disposition=disposition,
-            detail=escape(detail),
         )
-        return str(code)
+        return [str(code) for code in codes]
 
     async def ack(
         self, run_id: str, holder: Holder, acks: Sequence[Ack], *, patience_s: float | None = None
@@ -226,6 +243,17 @@ class Claims:
             found.update({one: IntentRecord.parse(raw) for one, raw in zip(page, values, strict=True) if raw})
         return found
 
+    async def start_numbers(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, int]:
+        """The number of the newest claim of each, open or not."""
+        key = self._backend.run(run_id).executions
+        pages = [execution_ids[at : at + INTENTS_A_READ] for at in range(0, len(execution_ids), INTENTS_A_READ)]
+        waiting = [self._backend.commands.command("HMGET", key, *page) for page in pages]
+        found: dict[str, int] = {}
+        for page, values in zip(pages, await asyncio.gather(*waiting), strict=True):
+            records = zip(page, values, strict=True)
+            found.update({one: int(ExecutionRecord.parse(raw).start) for one, raw in records if raw})
+        return found
+
     async def operation(self, run_id: str, cancel_id: str) -> OperationRecord | None:
         raw = await self._backend.commands.command("HGET", self._backend.run(run_id).cancels, cancel_id)
         return OperationRecord.parse(cancel_id, raw) if raw else None
@@ -266,8 +294,8 @@ class Claims:
             ttl_ms=str(int(ttl_s * 1000)),
         )
         newest = self._backend.commands.command("GET", self._backend.keys.incarnation(holder.worker_id))
-        _, counter = await asyncio.gather(beat, newest)
-        return int(counter or 0)
+        (_, of_record), counter = await asyncio.gather(beat, newest)
+        return max(int(of_record), int(counter or 0))
 
     async def touch(self, run_id: str) -> None:
         """Executions of the run are held: moves the end of its keys."""
@@ -275,4 +303,8 @@ class Claims:
 
     async def leave(self, holder: Holder) -> None:
         """The worker has ended in good order: its record goes at once."""
-        await self._backend.commands.command("DEL", self._backend.keys.worker(holder.worker_id))
+        await self._backend.commands.call(
+            self._backend.scripts.leave,
+            (self._backend.keys.worker(holder.worker_id),),
+            incarnation=str(holder.incarnation),
+        )

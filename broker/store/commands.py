@@ -161,12 +161,12 @@ class Commands:
             await connection.read_response(timeout=math.inf)
 
     async def _recover(self, batch: list[_Waiting], error: Exception) -> None:
-        """Puts back, in their order, the commands that still have time; the others fail."""
+        """Puts back, in their order, the commands that still have time; the others fail, the queued ones too."""
         await self._drop_connection()
         now = asyncio.get_running_loop().time()
-        unanswered = [waiting for waiting in batch if not waiting.future.done()]
+        unanswered = [waiting for waiting in (*batch, *self._queue) if not waiting.future.done()]
         self._fail([w for w in unanswered if w.deadline <= now], f"{type(error).__name__}: {error}")
-        self._queue.extendleft(reversed([w for w in unanswered if w.deadline > now]))
+        self._queue = deque(w for w in unanswered if w.deadline > now)
         self._failures += 1
         first, cap = BACKOFF_S
         pause = min(cap, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

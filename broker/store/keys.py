@@ -16,7 +16,7 @@
 | `<ns>:{R}:idempotency` | hash | with the run | open_cancel: client's key → cancel id |
 | `<ns>:execution:<id>` | string | 30 d | index: execution id → run, verified at every use |
 | `<ns>:open` | zset | never: the work list of all replicas, one entry an operation | list_operation, sweep |
-| `<ns>:worker:<id>` | hash | 15 s | heartbeat |
+| `<ns>:worker:<id>` | hash | 15 s | heartbeat, leave |
 | `<ns>:worker:<id>:inc` | counter | never: a lower number would fence live workers | process start |
 
 A run lives 7 days after its last activity, 24 hours after it has finished (DESIGN section 3, PROTOCOL).

@@ -19,6 +19,7 @@ from broker.store.backend import Backend
 
 LEASE_US = 5_000_000
 CHUNK = 100  # executions a script call: holds Redis 1.5 to 2 ms (trap T48)
+CHUNKS_IN_FLIGHT = 8  # about 16 ms of Redis: enough to keep it busy, short enough for others to get in
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,11 @@ class Operations:
         if code not in ("opened", "repeat"):
             await self.drop(run_id, cancel_id)
             _raise_refusal(code, answer, run_id, terms)
-        opened = Opened(OperationRecord.parse(answer[0], answer[1]), code == "repeat")
-        if opened.operation.cancel_id != cancel_id:
+        opened = OperationRecord.parse(answer[0], answer[1])
+        if opened.cancel_id != cancel_id:
             await self.drop(run_id, cancel_id)
-        return opened
+        # A connection that broke in mid-flight had it sent twice: one that has our id is ours to drive.
+        return Opened(opened, repeated=code == "repeat" and opened.cancel_id != cancel_id)
 
     async def begin_walk(self, run_id: str, operation: OperationRecord) -> OperationRecord | None:
         """Clears dirty before anything is read; None where a newer driver has the operation."""

@@ -14,6 +14,7 @@ from broker.protocol.states import Scope
 from broker.store.backend import Backend
 
 PAGE = 1000
+READS_BEFORE_ALL = 200
 
 
 class RunState(NamedTuple):
@@ -133,11 +134,19 @@ class Reads:
         return [one for one in execution_ids if _is_below(one, operation.target, parents)]
 
     async def _ancestors(self, run_id: str, execution_ids: Iterable[str]) -> Mapping[str, str]:
-        """Parents of the executions and of all their ancestors, a level of them in one read."""
+        """Parents of the executions and of all their ancestors, a level of them in one read.
+
+        Where the tree is so deep that this takes too many reads, the whole run is read instead.
+        """
         key = self._backend.run(run_id).executions
         parents: dict[str, str] = {}
         wanted = list(dict.fromkeys(execution_ids))
+        reads_left = READS_BEFORE_ALL
         while wanted:
+            if not reads_left:
+                everything = await self.executions(run_id)
+                return {one: record.parent_execution_id for one, record in everything.items()}
+            reads_left -= 1
             page, rest = wanted[:PAGE], wanted[PAGE:]
             values = await self._backend.commands.command("HMGET", key, *page)
             for one, raw in zip(page, values, strict=True):

@@ -129,6 +129,7 @@ class Scripts:
         self.ack = load("ack")
         self.report_status = load("report_status")
         self.heartbeat = load("heartbeat")
+        self.leave = load("leave")
         self.touch = load("touch")
 
     def all(self) -> list[Script]:

@@ -91,6 +91,7 @@ class Subscriptions:
             socket_connect_timeout=connect_timeout_s,
             health_check_interval=0,
         )
+        self._pool.connection_kwargs.setdefault("client_name", "broker-listener")  # what CLIENT LIST shows
         self._ping_every_s, self._answer_within_s = ping_every_s, canary_deadline_s
         self._connect_timeout_s = connect_timeout_s
         self._on_confirmed, self._on_control, self._on_state = on_confirmed, on_control, on_state
@@ -230,7 +231,7 @@ class Subscriptions:
             lasted = connected_at is not None and clock() - connected_at >= BACKOFF_MAX_S
             failures = 0 if lasted else failures + 1
             delay_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
     async def _connect(self) -> RawConnection:
         raw = cast(RawConnection, self._pool.make_connection())

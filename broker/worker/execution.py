@@ -8,8 +8,9 @@ raises `ExecutionCancelled` before the body's first line where a cancel stands a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -27,6 +28,7 @@ from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.store.claims import StartAnswer
 from broker.worker.held import Held
+from broker.worker.intents import FENCED
 from broker.worker.listener import Listener
 
 log = get_logger("broker.worker")
@@ -44,7 +46,7 @@ class HeldExecution:
 
     Entering raises ExecutionCancelled (a cancel stands against it), AlreadyTerminal, AlreadyClaimed, Fenced,
     ParentConflict, ExecutionInOtherRun, TreeTooDeep, or BrokerUnavailable. Leaving raises ExecutionCancelled
-    where the body ended because of the cancel.
+    where the body ended because of the cancel; Fenced where a newer process or claim has replaced this one.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class HeldExecution:
     def raise_if_cancelled(self) -> None:
         """Raises ExecutionCancelled once the cancel was heard."""
         if self._cause is not None:
-            raise ExecutionCancelled(self.execution_id, self._cause)
+            raise _ending(self.execution_id, self._cause)
 
     def on_cancel(self, callback: Callable[[CancelCause], None]) -> None:
         """Calls `callback(cause)` on the body's loop when the cancel is heard; at once if it was already."""
@@ -99,7 +101,7 @@ class HeldExecution:
         if self._cause is not None:
             self._state = _State.LEFT
             await self._finish("cancelled", Disposition.STOPPED, "cancelled before its first line")
-            raise ExecutionCancelled(self.execution_id, self._cause)
+            raise _ending(self.execution_id, self._cause)
         self._state = _State.INSIDE
         return self
 
@@ -114,15 +116,21 @@ class HeldExecution:
         status, disposition = self._outcome(error)
         await self._finish(status, disposition, _detail(error))
         if ours and self._cause is not None:
-            raise ExecutionCancelled(self.execution_id, self._cause) from error
+            raise _ending(self.execution_id, self._cause) from error
 
     def _outcome(self, error: BaseException | None) -> tuple[str, Disposition]:
         """`stopped` where the work ended because of the cancel, else it ended by itself."""
         if error is None:
             return "succeeded", Disposition.ENDED_ITSELF
-        because = self._delivered and _was_cancelled(error)
+        if self._is_ours(error):  # it looked, and went: `Task.cancel()` need not have come by
+            return "cancelled", Disposition.STOPPED
+        because = self._delivered and any(isinstance(one, asyncio.CancelledError) for one in _history(error))
         status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
         return status, Disposition.STOPPED if because else Disposition.ENDED_ITSELF
+
+    def _is_ours(self, error: BaseException) -> bool:
+        """What `raise_if_cancelled` raised, not what came out of a block within this one."""
+        return isinstance(error, ExecutionCancelled) and error.execution_id == self.execution_id
 
     # --- the cancel -------------------------------------------------------------------------------
 
@@ -131,7 +139,7 @@ class HeldExecution:
         if self._cause is None:
             self._cause = cause
         try:
-            self._loop.call_soon_threadsafe(self._deliver)
+            self._listener.mailbox_of(self._loop).post(self._deliver)
         except RuntimeError:
             log.warning("cancel.undeliverable", execution_id=self.execution_id, why="the body's event loop is closed")
 
@@ -147,12 +155,13 @@ class HeldExecution:
     # --- the listener -----------------------------------------------------------------------------
 
     async def _hold(self) -> StartAnswer:
-        holding = self._listener.submit(self._listener.hold(self._held))
+        holding = self._listener.ask(self._listener.hold(self._held))
         try:
-            return await asyncio.shield(asyncio.wrap_future(holding))
+            return await holding
         except asyncio.CancelledError:
             # Somebody else's cancel, in the middle of a claim: the listener gives back what it gets.
-            self._listener.submit(self._listener.abandon(self._held, holding))
+            with contextlib.suppress(BrokerUnavailable):
+                self._listener.ask(self._listener.abandon(self._held))
             raise
 
     async def _refused(self, answer: StartAnswer) -> None:
@@ -161,7 +170,7 @@ class HeldExecution:
         if answer.code == "cancelled":
             if answer.start:  # the answer of an earlier start was lost: what it claimed never ran
                 await self._finish("cancelled", Disposition.STOPPED, "cancelled before its first line")
-            cause = await asyncio.wrap_future(self._listener.submit(self._listener.cause(run_id, answer.word)))
+            cause = await self._listener.ask(self._listener.cause(run_id, answer.word))
             raise ExecutionCancelled(execution_id, cause)
         if answer.code == "terminal":
             raise AlreadyTerminal(execution_id, answer.word)
@@ -177,10 +186,10 @@ class HeldExecution:
 
     async def _finish(self, status: str, disposition: Disposition, detail: str) -> None:
         """Waits until the end is recorded, but not longer than the time-out: then the listener goes on alone."""
-        finishing = self._listener.submit(self._listener.finish(self._held, status, disposition, detail))
         try:
+            finishing = self._listener.ask(self._listener.finish(self._held, status, disposition, detail))
             async with asyncio.timeout(self._listener.settings.timeout_s):
-                code = await asyncio.shield(asyncio.wrap_future(finishing))
+                code = await finishing
         except (TimeoutError, BrokerUnavailable):
             log.warning("execution.finish.delayed", execution_id=self.execution_id, status=status)
         else:
@@ -188,16 +197,25 @@ class HeldExecution:
                 log.warning("execution.finish.late", execution_id=self.execution_id, start=self._held.start)
 
 
-def _was_cancelled(error: BaseException) -> bool:
-    """The body ended in a cancellation, or in an error that its cleanup met after one."""
+def _ending(execution_id: str, cause: CancelCause) -> ExecutionCancelled | Fenced:
+    if cause.source == FENCED:
+        return Fenced(f"execution {execution_id} was stopped: {cause.reason}")
+    return ExecutionCancelled(execution_id, cause)
+
+
+def _history(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it came from, and what it gathers: a cleanup that raises does so because of a cancel."""
     seen: set[int] = set()
-    at: BaseException | None = error
-    while at is not None and id(at) not in seen:
-        if isinstance(at, asyncio.CancelledError):
-            return True
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        at = ahead.pop()
+        if at is None or id(at) in seen:
+            continue
         seen.add(id(at))
-        at = at.__cause__ or at.__context__
-    return False
+        yield at
+        ahead += [at.__cause__, at.__context__]
+        if isinstance(at, BaseExceptionGroup):
+            ahead += at.exceptions
 
 
 def _detail(error: BaseException | None) -> str:

@@ -1,17 +1,12 @@
-"""The heartbeat, and the poll that rides on it: a run whose epoch has changed has its intents read.
-
-The epoch that counts is the one read *before* the last read of the intents, so a cancel that falls
-between the two reads is found by the next beat (DESIGN section 3, "push and poll").
-"""
+"""The heartbeat, and the poll that rides on it (DESIGN section 3, "push and poll")."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from broker.errors import BrokerUnavailable, StoreRefused
+from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.store.claims import Claims
 
@@ -29,44 +24,29 @@ class Heartbeat:
         self._listener = listener
         self._claims = claims
         self._settings = listener.settings
-        self._seen_epochs: dict[str, str] = {}
         self._touched: dict[str, float] = {}
 
     async def keep(self) -> None:
-        """Beats until it is cancelled; Redis being away only delays it."""
-        while True:
+        """Beats until it is cancelled or fenced; a heart that stopped would be a worker taken for dead."""
+        while not self._listener.fenced:
             await asyncio.sleep(self._settings.heartbeat_s * random.uniform(0.8, 1.0))  # noqa: S311 - jitter
             try:
                 await self.beat()
-            except (BrokerUnavailable, StoreRefused) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next beat is due
                 log.warning("heartbeat.failed", worker_id=self._settings.worker_id, error=str(error))
 
     async def beat(self) -> None:
         """One heartbeat and one poll. Raises BrokerUnavailable."""
         listener, settings = self._listener, self._settings
+        await signals.reached("worker.beating", settings.worker_id)
         newest = await self._claims.heartbeat(
             listener.holder, settings.agent_node_id, len(listener.held), settings.heartbeat_ttl_s
         )
         if newest > listener.holder.incarnation:
             listener.fence(newest)
         if settings.poll:
-            await self.poll()
+            await listener.intents.poll()
         await self._touch_runs()
-
-    async def poll(self) -> None:
-        by_run: defaultdict[str, list[str]] = defaultdict(list)
-        for held in self._listener.held.values():
-            by_run[held.run_id].append(held.execution_id)
-        epochs = await self._claims.epochs(list(by_run))
-        for run_id, epoch in epochs.items():
-            if self._seen_epochs.get(run_id, "0") != epoch:
-                await self._listener.read_intents(by_run[run_id])
-                self._seen_epochs[run_id] = epoch
-        self._seen_epochs = {run_id: self._seen_epochs[run_id] for run_id in by_run if run_id in self._seen_epochs}
-
-    def forget(self) -> None:
-        """After a confirmation nothing that was seen before counts."""
-        self._seen_epochs.clear()
 
     async def _touch_runs(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from broker.errors import CancelCause
 from broker.protocol.records import IntentRecord
@@ -28,9 +29,10 @@ class Held:
     start: int = 0
     seq: int = 0
     confirmed: bool = False
+    holding: asyncio.Task[Any] | None = None
     ended: bool = False
     applied: set[Applied] = field(default_factory=set)
-    early: IntentRecord | None = None
+    early: tuple[IntentRecord, CancelCause] | None = None
     received_timer: asyncio.TimerHandle | None = None
 
     def take(self, intent: IntentRecord) -> bool:

@@ -64,7 +64,11 @@ class Worker:
         return self._settings.worker_id
 
     async def __aenter__(self) -> Self:
-        await asyncio.wrap_future(self._listener.start())
+        try:
+            await asyncio.shield(asyncio.wrap_future(self._listener.start()))
+        except asyncio.CancelledError:
+            self._listener.stop()  # the thread ends by itself when it has connected, or has given up
+            raise
         return self
 
     async def __aexit__(

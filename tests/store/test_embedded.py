@@ -7,6 +7,7 @@ it can go; when all have failed, so can the TCP front in `broker/embedded.py`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import select
 import signal
 import socket
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -226,6 +227,29 @@ def test_a_port_in_use_is_a_clear_error(server: EmbeddedServer) -> None:
         EmbeddedServer(port=port).start()
 
 
+def test_an_address_it_may_not_listen_on_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_server", _not_permitted)
+    with pytest.raises(InvalidInput, match=r"cannot listen on 127\.0\.0\.1:1: Permission denied"):
+        EmbeddedServer(port=1).start()
+
+
+def _not_permitted(*_: Any, **__: Any) -> socket.socket:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_failure_to_start_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "run", _no_descriptor_left)
+    server = EmbeddedServer()
+    with pytest.raises(OSError, match="Too many open files"):
+        server.start()
+    server.stop()
+
+
+def _no_descriptor_left(serve: Coroutine[Any, Any, None]) -> None:
+    serve.close()
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
 @pytest.mark.parametrize("installed", [None, ModuleType("fakeredis.aioredis")], ids=["absent", "other"])
 def test_without_fakeredis_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, installed: ModuleType | None
@@ -424,6 +448,15 @@ def test_a_push_does_not_wait_for_a_poll(connect: Wires) -> None:
         assert subscriber.read() == ["message", "news", str(number)]
         took.append(time.perf_counter() - begin)
     assert min(took) < 0.005  # seconds; the best of many, so that a busy machine does not decide
+
+
+def test_small_replies_in_a_row_are_not_held_back(server: EmbeddedServer, connect: Wires) -> None:
+    assert connect().call("PING") == "PONG"
+    assert server._running is not None
+    (client,) = server._running._clients
+    # Nagle's algorithm cost 40 ms for the second of two, measured; on the wire that depends on the kernel's mood.
+    accepted = client._transport.get_extra_info("socket")
+    assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_fakeredis_polls_for_pushes() -> None:

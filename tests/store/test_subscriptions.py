@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
 from broker.errors import BrokerUnavailable, InvalidInput
+from broker.store.channel_connection import ChannelConnection, ConnectionSilent, Publish, RawConnection
+from broker.store.commands import Commands
 from broker.store.subscriptions import ListenerState, Subscriptions
 from tests.support.redis_server import RedisServer
 from tests.support.wait import wait_until
@@ -27,7 +29,7 @@ class Link:
         self._server: asyncio.Server | None = None
         self._pipes: set[asyncio.Task[None]] = set()
         self._accepted: set[asyncio.Task[Any] | None] = set()
-        self.sent = b""
+        self.sent = self.received = b""
         self.up, self.down = asyncio.Event(), asyncio.Event()
         self.up.set()
         self.down.set()
@@ -69,6 +71,8 @@ class Link:
                 await is_open.wait()
                 if is_open is self.up:
                     self.sent += data
+                else:
+                    self.received += data
                 target.write(data)
                 await target.drain()
 
@@ -105,7 +109,15 @@ async def client(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def listening(redis_url: str) -> AsyncIterator[Listening]:
+async def publish(redis_url: str) -> AsyncIterator[Publish]:
+    """The way the canary takes in production: the command connection."""
+    commands = Commands(redis_url)
+    yield commands.publish
+    await commands.close()
+
+
+@pytest.fixture
+async def listening(redis_url: str, publish: Publish) -> AsyncIterator[Listening]:
     made = Listening(redis_url)
     yield made
     await made.close()
@@ -128,6 +140,10 @@ async def own_listening(redis_server: RedisServer) -> AsyncIterator[Listening]:
 def ignore(_payload: bytes) -> None: ...
 
 
+def own_tasks() -> list[str]:
+    return [name for task in asyncio.all_tasks() if (name := task.get_name()).startswith("subscriptions")]
+
+
 async def subscribers(client: Redis, channel: str) -> int:
     return int((await client.pubsub_numsub(channel))[0][1])
 
@@ -141,10 +157,6 @@ def has_subscribers(client: Redis, channel: str, count: int) -> Callable[[], Any
 
 async def command(client: Redis, *words: str) -> None:
     await client.execute_command(*words)  # type: ignore[no-untyped-call]
-
-
-def publisher(client: Redis) -> Callable[[str, bytes], Any]:
-    return client.publish
 
 
 # --- one channel
@@ -240,7 +252,7 @@ async def test_unsubscribe_forgets_the_handler_at_once_and_the_server_soon(
     await client.publish("marker", b"1")
     await wait_until(lambda: marker, "what was published after the late message")
     link.up.set()
-    await wait_until(has_subscribers(client, "a", 0), "the server to forget the channel")
+    await wait_until(has_subscribers(client, "a", 0), "the server to forget the channel", timeout=2.0)
     assert got == []
     assert listener.confirmed_count == 1
 
@@ -417,9 +429,10 @@ async def test_a_canary_that_cannot_be_published_is_no_reason_to_reconnect(liste
     assert listener.reconnects == 0
 
 
-async def test_control_messages_reach_the_owner_and_canaries_do_not(listening: Listening, client: Redis) -> None:
+async def test_control_messages_reach_the_owner_and_canaries_do_not(
+    listening: Listening, client: Redis, publish: Publish
+) -> None:
     got: list[bytes] = []
-    publish = publisher(client)
     listener = await listening.start(
         control_channel=CONTROL, publish=publish, canary_every_s=0.01, on_control=got.append
     )
@@ -445,21 +458,39 @@ async def test_t05_an_idle_listener_is_pinged_and_stays(listening: Listening, cl
     assert listener.reconnects == 0
 
 
-async def test_a_loop_that_was_held_up_is_no_dead_connection(listening: Listening, client: Redis) -> None:
-    blocked: list[bytes] = []
+@pytest.mark.parametrize("with_canary", [True, False], ids=["canary", "ping alone"])
+async def test_a_loop_that_was_held_up_is_no_dead_connection(
+    listening: Listening, link: Link, publish: Publish, with_canary: bool
+) -> None:
+    """A C call that keeps the interpreter's lock: the deadline is over, and the answer is there and unread."""
+    published: list[bytes] = []
 
-    def block(payload: bytes) -> None:
-        blocked.append(payload)
-        time.sleep(0.3)  # a C call that keeps the interpreter's lock
+    async def count(channel: str, payload: bytes) -> int:
+        published.append(payload)
+        return await publish(channel, payload)
 
-    options: dict[str, Any] = {"canary_every_s": 0.02, "canary_deadline_s": 0.1, "ping_every_s": 0.02}
-    listener = await listening.start(control_channel=CONTROL, publish=publisher(client), **options)
-    await listener.subscribe("a", block)
-    for number in range(3):
-        await client.publish("a", b"1")
-        await wait_until(lambda number=number: len(blocked) > number, "the block")  # type: ignore[misc]
-    await listener.subscribe("b", ignore)
-    assert listener.reconnects == 0
+    def asked() -> int:
+        return len(published) if with_canary else link.sent.lower().count(b"ping")
+
+    def answered() -> int:
+        return link.received.lower().count(b"canary" if with_canary else b"pong")
+
+    await listening.start(
+        await link.open(),
+        control_channel=CONTROL,
+        publish=count,
+        canary_every_s=0.05 if with_canary else 60.0,
+        canary_deadline_s=0.3,
+        ping_every_s=60.0 if with_canary else 0.05,
+    )
+    for _ in range(3):
+        link.down.clear()
+        await wait_until(lambda: asked() > answered(), "something to be due")
+        due = asked()
+        time.sleep(0.4)  # noqa: ASYNC251 - this is the point
+        link.down.set()
+        await wait_until(lambda due=due: answered() > due, "the answer, and the next one")  # type: ignore[misc]
+    assert [state.status for state in listening.states] == ["connected"]
 
 
 @pytest.mark.parametrize("with_canary", [True, False], ids=["canary", "ping alone"])
@@ -467,10 +498,15 @@ async def test_t47_a_stopped_server_is_found_and_survived(
     redis_server: RedisServer, own_listening: Listening, with_canary: bool
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with Redis.from_url(redis_server.url, protocol=2, socket_timeout=1.0) as client:
+    async with (
+        Redis.from_url(redis_server.url, protocol=2) as client,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        commands = Commands(redis_server.url, timeout_s=1.0)
+        stack.push_async_callback(commands.close)
         listener = await own_listening.start(
             control_channel=CONTROL if with_canary else None,
-            publish=publisher(client) if with_canary else None,
+            publish=commands.publish if with_canary else None,
             canary_every_s=0.1,
             canary_deadline_s=0.2,
             ping_every_s=0.1,
@@ -512,11 +548,10 @@ async def test_a_restarted_server_gets_all_channels_back(redis_server: RedisServ
 
 
 async def test_an_unreachable_server_is_an_error_at_the_start(unused_tcp_port: int) -> None:
-    tasks = asyncio.all_tasks()
     listener = Subscriptions(f"redis://127.0.0.1:{unused_tcp_port}/0", connect_timeout_s=0.2)
     with pytest.raises(BrokerUnavailable, match=r"within 0\.2 s .*127\.0\.0\.1"):
         await listener.start()
-    assert asyncio.all_tasks() == tasks
+    assert own_tasks() == []
     assert listener.state.status == "closed"
     with pytest.raises(BrokerUnavailable, match="not running"):
         await listener.subscribe("a", ignore)
@@ -567,14 +602,80 @@ async def test_a_channel_refused_after_a_reconnect_is_asked_for_until_it_is_allo
         assert listener.confirmed_count == 2
 
 
+class FakeRaw:
+    """A connection to nobody: it is silent until `lost` is set."""
+
+    def __init__(self, *, is_connected: bool) -> None:
+        self.is_connected = is_connected
+        self.sent: list[object] = []
+        self.lost = asyncio.Event()
+
+    async def connect(self) -> None: ...
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        self.is_connected = False
+
+    async def send_command(self, *words: object, check_health: bool) -> None:
+        self.sent.append(words)
+
+    async def read_response(self, **_options: object) -> None:
+        await self.lost.wait()
+        raise OSError("lost")
+
+
+def connection_over(raw: FakeRaw) -> ChannelConnection:
+    return ChannelConnection(
+        cast("RawConnection", raw),
+        on_message=lambda _channel, _payload: None,
+        on_confirmed=lambda _channels: None,
+        on_refused=lambda _channel, _text: None,
+        ping_every_s=10.0,
+        answer_within_s=10.0,
+    )
+
+
+async def test_t43_the_writer_does_not_let_redis_py_connect_again() -> None:
+    """redis-py connects before it sends; the new connection would know no channel, and nobody would be told."""
+    raw = FakeRaw(is_connected=False)
+    connection = connection_over(raw)
+    connection.subscribe([b"a"])
+    with pytest.raises(ConnectionSilent, match="closed"):
+        await connection.run()
+    assert raw.sent == []
+
+
+async def test_an_end_that_is_cancelled_is_complete_all_the_same() -> None:
+    """close() while the supervisor is ending a lost connection, and a part that lost its first cancel."""
+    raw = FakeRaw(is_connected=True)
+    ended: list[str] = []
+    cancels = asyncio.Queue[None]()
+
+    async def stubborn() -> None:
+        for _ in range(2):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            cancels.put_nowait(None)
+        ended.append("stubborn")
+
+    running = asyncio.create_task(connection_over(raw).run(stubborn()))
+    await asyncio.sleep(0)
+    raw.lost.set()
+    await cancels.get()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended == ["stubborn"]
+    assert not raw.is_connected
+    assert own_tasks() == []
+
+
 # --- the end
 
 
-async def test_close_leaves_nothing(listening: Listening, client: Redis, link: Link) -> None:
+async def test_close_leaves_nothing(listening: Listening, client: Redis, link: Link, publish: Publish) -> None:
     url = await link.open()
-    before = asyncio.all_tasks()
-    listener = await listening.start(url, control_channel=CONTROL, publish=publisher(client), canary_every_s=0.01)
-    own = asyncio.all_tasks() - before
+    listener = await listening.start(url, control_channel=CONTROL, publish=publish, canary_every_s=0.01)
+    assert len(own_tasks()) == 5  # the supervisor; reader, writer, watch and canary
     await listener.subscribe("a", ignore)
     link.up.clear()
     waiting = asyncio.create_task(listener.subscribe("b", ignore))
@@ -584,7 +685,7 @@ async def test_close_leaves_nothing(listening: Listening, client: Redis, link: L
     with pytest.raises(BrokerUnavailable, match="closed"):
         await waiting
     link.up.set()
-    assert [task for task in own if not task.done() and "pump" not in repr(task) and "accept" not in repr(task)] == []
+    assert own_tasks() == []
     await wait_until(has_subscribers(client, "a", 0), "the server to see the end")
     assert listener.confirmed_count == 0
     assert listening.states[-1].status == "closed"
@@ -594,10 +695,11 @@ async def test_the_listener_does_not_end_when_a_stranger_cancels_it(listening: L
     listener = await listening.start()
     got: list[bytes] = []
     await listener.subscribe("a", got.append)
-    listening.confirmed.clear()
-    for task in asyncio.all_tasks():
-        if task.get_name() == "subscriptions":
-            task.cancel()
-    await wait_until(lambda: listening.confirmed, "the channel to be confirmed anew")
+    for name in ("subscriptions", "subscriptions-connection"):
+        listening.confirmed.clear()
+        for task in asyncio.all_tasks():
+            if task.get_name() == name:
+                task.cancel()
+        await wait_until(lambda: listening.confirmed, "the channel to be confirmed anew")
     await client.publish("a", b"1")
     await wait_until(lambda: got, "a message")

@@ -8,8 +8,8 @@
 -- EACH late: of an older claim; logged, not applied
 -- EACH not_cancelled: there is no intent for it
 -- EACH not_found: no such execution
--- INCLUDE clock statuses executions lifetime operations tell acks
-local events, settled = {}, {}
+-- INCLUDE clock statuses lifetime executions operations acks
+local events, ended = {}, {}
 
 local function is_news(ack, rank, seq)
   local before = RANK[ack.disposition]
@@ -55,7 +55,7 @@ local function apply(execution_id, said)
   end
   save_ack(execution_id, ack)
   if rank == 2 then
-    settle_operations(execution_id, settled)
+    ended[#ended + 1] = execution_id
   end
   events[#events + 1] = event_of(execution_id, said.disposition)
   return 'applied'
@@ -66,6 +66,6 @@ for i = first_execution_id, #ARGV, 8 do
   answer[#answer + 1] = apply(ARGV[i], { worker_id = ARGV[i + 1], incarnation = ARGV[i + 2], start = ARGV[i + 3],
     seq = ARGV[i + 4], disposition = ARGV[i + 5], outcome = ARGV[i + 6], detail = ARGV[i + 7] })
 end
-notify(events, settled)
+notify(events, settle_operations(ended))
 keep_run({ acks_key, workers_key, log_key })
 return answer

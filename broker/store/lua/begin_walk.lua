@@ -5,7 +5,7 @@
 -- RETURNS walking: operation as JSON
 -- RETURNS fenced: a newer driver has the operation
 -- RETURNS gone: there is no such operation
--- INCLUDE clock statuses executions lifetime operations
+-- INCLUDE clock lifetime operations
 local operation = read_operation(cancel_id)
 if not operation then
   return { 'gone' }

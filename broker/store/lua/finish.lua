@@ -1,73 +1,84 @@
--- The holder's end of an execution. On a cancelled one it is the settling ack.
+-- The holder's ends of executions. On a cancelled one it is the settling ack.
 -- KEYS run_keys
 -- ARGV run_id: id in the hash tag
 -- ARGV channels: prefix of the run's channels
--- ARGV execution_id: what ended
 -- ARGV worker_id: who says so
 -- ARGV incarnation: of that process
--- ARGV start: number of the claim that ends
--- ARGV status: the outcome as reported; queued gives the claim back
--- ARGV disposition: stopped, killed or ended_itself: how far the cancel had to do with it
--- ARGV detail: free text, empty for none
--- RETURNS ended: no cancel stood against it
--- RETURNS released: claim given back, the execution is queued again
--- RETURNS settled: it was cancelled; this was its settling ack
--- RETURNS repeat: this end is known already
--- RETURNS late: start number of the claim that replaced this one; logged, not applied
--- RETURNS not_found: no such execution
--- INCLUDE clock statuses executions lifetime operations cover tell acks
-local e = read_execution(execution_id)
-if not e then
-  return { 'not_found' }
-end
+-- ARGV (execution_id start status disposition detail)...: at most 100: number of the claim that ends; the outcome as reported (queued gives the claim back); stopped, killed or ended_itself; free text
+-- RETURNS finished: then a code for each
+-- EACH ended: no cancel stood against it
+-- EACH released: claim given back, the execution is queued again
+-- EACH settled: it was cancelled; this was its settling ack
+-- EACH repeat: this end is known already
+-- EACH late: another claim has replaced this one; logged, not applied
+-- EACH not_found: no such execution
+-- INCLUDE clock statuses lifetime executions operations cover acks tell
 local slot = worker_slot(worker_id)
-if not holds(e, slot, incarnation, start) then
-  if not has_open_claim(e) and e.start == start then
-    return { 'repeat' }
-  end
-  audit('late_end', redis.call('HGET', gates_key, '*') or '', execution_id .. ' start ' .. start .. ' ' .. status)
-  keep_run({ log_key, workers_key })
-  return { 'late', e.start }
-end
+local events, ended = {}, {}
 
-local function release_claim()
+local function release_claim(execution_id, e)
   e.slot, e.incarnation = '', ''
   save_execution(execution_id, e)
 end
 
-local function settle_with(reported, outcome)
+local function settle_with(execution_id, e, said)
   local ack = read_ack(execution_id)
-  ack.disposition, ack.outcome, ack.start, ack.slot = reported, outcome, start, slot
-  ack.settled_us, ack.detail = now_us, detail
+  ack.disposition, ack.outcome, ack.start, ack.slot = said.disposition, said.status, said.start, slot
+  ack.settled_us, ack.detail = now_us, said.detail
   save_ack(execution_id, ack)
   redis.call('ZREM', unsettled_key, execution_id)
-  release_claim()
-  local settled = {}
-  settle_operations(execution_id, settled)
-  notify({ event_of(execution_id, reported) }, settled)
-  return { 'settled' }
+  release_claim(execution_id, e)
+  ended[#ended + 1] = execution_id
+  events[#events + 1] = event_of(execution_id, said.disposition)
+  return 'settled'
 end
 
-local function finish()
+-- Before the walk came by: a parent that fails because its child was cancelled did not fail.
+local function end_under_gate(execution_id, e, said, id)
+  save_intent(execution_id, e, id, now_us, '1', '0', '')
+  redis.call('HINCRBY', run_key, 'epoch', 1)
+  set_status(e, 'cancelled')
+  said.disposition = 'ended_itself'
+  return settle_with(execution_id, e, said)
+end
+
+local function end_claim(execution_id, e, said)
   if redis.call('HEXISTS', intents_key, execution_id) == 1 then
-    return settle_with(disposition, status)
+    return settle_with(execution_id, e, said)
   end
-  local word = canonical(status)
-  local covering = not is_terminal(e.status) and word ~= 'succeeded' and covering_cancels(execution_id, e.parent) or {}
-  if #covering > 0 then
-    -- Before the walk came by: a parent that fails because its child was cancelled did not fail.
-    save_intent(execution_id, e, covering[1], now_us, '1', '0', '')
-    redis.call('HINCRBY', run_key, 'epoch', 1)
-    set_status(e, 'cancelled')
-    return settle_with('ended_itself', status)
-  end
+  local word = canonical(said.status)
   if not is_terminal(e.status) then
-    set_status(e, status)
+    local covering = word ~= 'succeeded' and covering_cancels(execution_id, e.parent) or {}
+    if #covering > 0 then
+      return end_under_gate(execution_id, e, said, covering[1])
+    end
+    set_status(e, said.status)
   end
-  release_claim()
-  return { word == 'queued' and 'released' or 'ended' }
+  release_claim(execution_id, e)
+  return word == 'queued' and 'released' or 'ended'
 end
 
-local answer = finish()
+local function finish(execution_id, said)
+  local e = read_execution(execution_id)
+  if not e then
+    return 'not_found'
+  end
+  if holds(e, slot, incarnation, said.start) then
+    return end_claim(execution_id, e, said)
+  end
+  if not has_open_claim(e) and e.start == said.start then
+    return 'repeat'
+  end
+  audit('late_end', redis.call('HGET', gates_key, '*') or '',
+    execution_id .. ' start ' .. said.start .. ' ' .. said.status)
+  return 'late'
+end
+
+local answer = { 'finished' }
+for i = first_execution_id, #ARGV, 5 do
+  answer[#answer + 1] = finish(ARGV[i],
+    { start = ARGV[i + 1], status = ARGV[i + 2], disposition = ARGV[i + 3], detail = ARGV[i + 4] })
+end
+notify(events, settle_operations(ended))
 keep_run({ intents_key, acks_key, unsettled_key, log_key, workers_key })
 return answer

@@ -15,7 +15,7 @@
 -- EACH adopted: it has an intent already
 -- EACH terminal: it has ended
 -- EACH unknown: no such execution
--- INCLUDE clock statuses executions lifetime operations tell
+-- INCLUDE clock statuses lifetime executions operations acks tell
 local operation = read_operation(cancel_id)
 if not operation then
   return { 'gone' }

@@ -9,7 +9,7 @@
 -- RETURNS published: number of messages
 -- RETURNS fenced: a newer driver has the operation; nothing was written
 -- RETURNS gone: there is no such operation
--- INCLUDE clock statuses executions lifetime operations tell
+-- INCLUDE clock statuses lifetime executions operations acks tell
 local operation = read_operation(cancel_id)
 if not operation then
   return { 'gone' }

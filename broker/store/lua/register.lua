@@ -8,11 +8,11 @@
 -- EACH run_cancelled: recorded as cancelled, never to be started
 -- EACH parent_conflict: known under another parent; nothing was changed
 -- EACH too_deep: its ancestors cannot be checked; nothing was changed
--- INCLUDE clock statuses executions lifetime operations cover tell adopt
+-- INCLUDE clock statuses lifetime executions operations cover acks tell adopt
 local codes, reopened = {}, {}
 for i = first_execution_id, #ARGV, 6 do
-  codes[#codes + 1] = record(ARGV[i], { status = ARGV[i + 1], parent = ARGV[i + 2], agent_node = ARGV[i + 3],
-    reasoner = ARGV[i + 4], started_us = ARGV[i + 5] }, reopened)
+  codes[#codes + 1] = (record(ARGV[i], { status = ARGV[i + 1], parent = ARGV[i + 2], agent_node = ARGV[i + 3],
+    reasoner = ARGV[i + 4], started_us = ARGV[i + 5] }, reopened))
 end
 keep_run({ run_key, executions_key, missing_key, intents_key, acks_key, unsettled_key, log_key, open_cancels_key })
 return { 'registered', codes, reopened }

@@ -14,11 +14,15 @@ local function read_ack(execution_id)
     received_us = received_us, settled_us = settled_us, detail = detail }
 end
 
+local function save_ack(execution_id, ack)
+  redis.call('HSET', acks_key, execution_id, table.concat({ ack.disposition, ack.seq, ack.start, ack.slot,
+    ack.outcome, ack.received_us, ack.settled_us, ack.detail }, '|'))
+end
+
 local function worker_slot(worker_id)
   local slot = redis.call('HGET', workers_key, '=' .. worker_id)
   if not slot then
-    slot = tostring(redis.call('HLEN', workers_key) / 2)
-    slot = string.match(slot, '^%d+')
+    slot = string.format('%.0f', redis.call('HLEN', workers_key) / 2)
     redis.call('HSET', workers_key, slot, worker_id, '=' .. worker_id, slot)
   end
   return slot
@@ -28,15 +32,15 @@ local function holds(e, slot, incarnation, start)
   return e.slot == slot and e.incarnation == incarnation and e.start == start
 end
 
--- Everything told is settled: every open operation that has told all it covers is, too.
-local function settle_operations(execution_id, settled)
-  local candidates = {}
-  if redis.call('ZCARD', unsettled_key) == 0 then
+-- After executions have ended: every open operation that has told all it covers and waits for nothing is
+-- settled, too. Answers their cancel ids. A narrow one does not wait for the others of its run.
+local function settle_operations(ended)
+  local candidates, settled = {}, {}
+  if #ended > 0 and redis.call('ZCARD', unsettled_key) == 0 then
     candidates = redis.call('SMEMBERS', open_cancels_key)
   else
-    local narrow = redis.call('HGET', gates_key, '=' .. execution_id)
-    if narrow then
-      candidates = { narrow }
+    for _, execution_id in ipairs(ended) do
+      candidates[#candidates + 1] = redis.call('HGET', gates_key, '=' .. execution_id) or nil
     end
   end
   for _, id in ipairs(candidates) do
@@ -46,6 +50,7 @@ local function settle_operations(execution_id, settled)
       settled[#settled + 1] = id
     end
   end
+  return settled
 end
 
 -- One notification a script call: who said what, and which operations are settled by it.

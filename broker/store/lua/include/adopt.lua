@@ -21,12 +21,7 @@ local function record_under_gate(execution_id, e, covering, reopened)
     never_start(execution_id, e, id)
     return 'run_cancelled'
   end
-  local operation = read_operation(id)
-  if operation then
-    tell(execution_id, e, id, operation, 'gate')
-  else
-    never_start(execution_id, e, id)
-  end
+  tell(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate')
   for _, covering_id in ipairs(covering) do
     reopen_operation(covering_id, 'registered as running', false, reopened)
   end
@@ -45,9 +40,9 @@ local function record_new(execution_id, said, reopened)
     mark_dirty((subtree_cancels(execution_id, said.parent)), reopened)
   end
   if #covering > 0 and not is_terminal(e.status) then
-    return record_under_gate(execution_id, e, covering, reopened)
+    return record_under_gate(execution_id, e, covering, reopened), e
   end
-  return 'registered'
+  return 'registered', e
 end
 
 local function record_known(execution_id, e, said, reopened)
@@ -65,21 +60,24 @@ local function record_known(execution_id, e, said, reopened)
     e.parent = said.parent
   end
   for _, field in ipairs({ 'agent_node', 'reasoner', 'started_us' }) do
-    if e[field] == '' then
-      e[field] = said[field]
+    if e[field] == '' and said[field] ~= '' then
+      e[field], learned = said[field], true
     end
   end
-  save_execution(execution_id, e)
+  if learned then
+    save_execution(execution_id, e)
+  end
   if redis.call('HEXISTS', intents_key, execution_id) == 1 then
     return 'run_cancelled'
   end
   return 'registered'
 end
 
+-- The code, an EACH word of register.lua, and the record as it stands now.
 local function record(execution_id, said, reopened)
   local e = read_execution(execution_id)
   if e then
-    return record_known(execution_id, e, said, reopened)
+    return record_known(execution_id, e, said, reopened), e
   end
   return record_new(execution_id, said, reopened)
 end

@@ -1,11 +1,14 @@
 -- Which gates stand over an execution. Only a run that has a subtree gate pays for climbing its ancestors.
+-- The run's own gate and the number of subtree gates are read once, before anything is written.
 local MAX_LEVELS = 1000
+local run_gates = redis.call('HMGET', gates_key, '*', '#subtrees')
+local run_cancel, subtree_gates = run_gates[1], run_gates[2]
 
 -- Cancel ids of the subtree gates on the execution and its known ancestors, nearest first; the second
 -- value is true where the tree is too deep to tell.
 local function subtree_cancels(execution_id, parent)
   local found = {}
-  if not redis.call('HGET', gates_key, '#subtrees') then
+  if not subtree_gates then
     return found, false
   end
   local seen, levels = {}, 0
@@ -28,7 +31,6 @@ end
 -- All cancel ids that cover the execution (the run's first), and whether the tree was too deep to tell.
 local function covering_cancels(execution_id, parent)
   local found, too_deep = subtree_cancels(execution_id, parent)
-  local run_cancel = redis.call('HGET', gates_key, '*')
   if run_cancel then
     table.insert(found, 1, run_cancel)
   end

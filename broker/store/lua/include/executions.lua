@@ -22,14 +22,14 @@ end
 local function set_status(e, status)
   local before, after = is_terminal(e.status), is_terminal(status)
   if before ~= after then
-    redis.call('HINCRBY', run_key, 'active', after and -1 or 1)
+    active_change = active_change + (after and -1 or 1)
   end
   e.status = status
 end
 
 local function new_execution(status, parent, agent_node, reasoner, started_us)
   if not is_terminal(status) then
-    redis.call('HINCRBY', run_key, 'active', 1)
+    active_change = active_change + 1
   end
   return {
     status = status, parent = parent, agent_node = agent_node, reasoner = reasoner, started_us = started_us,

@@ -2,6 +2,9 @@
 -- ACTIVE_TTL_MS, RETENTION_MS and GATES_TTL_MS come from broker/store/keys.py.
 local REFRESH_MS = 3600000
 
+-- How many more executions are active after this call; keep_run adds it to the run's count.
+local active_change = 0
+
 local function expire_run(at_ms)
   redis.call('HSET', run_key, 'expires_at_ms', string.format('%.0f', at_ms),
     'last_activity_ms', string.format('%.0f', now_ms))
@@ -21,6 +24,9 @@ end
 -- The last call of every script that writes: keys made by it get the run's end, a finished run gets its
 -- retention, and activity moves the end (at most once an hour, because it touches every key).
 local function keep_run(written)
+  if active_change ~= 0 then
+    redis.call('HINCRBY', run_key, 'active', active_change)
+  end
   local state = redis.call('HMGET', run_key, 'expires_at_ms', 'last_activity_ms', 'finished')
   local finished = is_finished()
   if finished and state[3] ~= '1' then

@@ -4,6 +4,9 @@ local function read_operation(id)
   return raw and cjson.decode(raw) or nil
 end
 
+-- Stands in for an operation that has ended with its run, under a gate that has not.
+local FORGOTTEN = { message = '"reason":null,"requested_by":null', deadline_us = now_us, scope = 'run' }
+
 local function save_operation(id, operation)
   redis.call('HSET', cancels_key, id, cjson.encode(operation))
 end

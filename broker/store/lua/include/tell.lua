@@ -17,11 +17,6 @@ local function publish_cancel(execution_id, e, id, operation, source, published_
   end
 end
 
-local function save_ack(execution_id, ack)
-  redis.call('HSET', acks_key, execution_id, table.concat({ ack.disposition, ack.seq, ack.start, ack.slot,
-    ack.outcome, ack.received_us, ack.settled_us, ack.detail }, '|'))
-end
-
 -- Tells an execution that runs, or may run: attempt 1.
 local function tell(execution_id, e, id, operation, source)
   if not is_terminal(e.status) then

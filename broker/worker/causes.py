@@ -1,0 +1,46 @@
+"""Why something was cancelled, as the durable operation says: a message is only a hint (trap T33)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from broker.errors import CancelCause
+from broker.protocol.records import OperationRecord
+from broker.protocol.states import Scope, Source
+from broker.store.claims import Claims
+
+KEPT = 1000  # causes: a worker meets few operations at a time, and lives long
+_SOURCE_OF_SCOPE = {
+    Scope.RUN: Source.CANCEL_TREE,
+    Scope.SUBTREE: Source.CANCEL_SUBTREE,
+    Scope.EXECUTION: Source.CANCEL_API,
+}
+
+
+class Causes:
+    """Reads each operation once, and remembers the newest of them."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._known: dict[str, CancelCause] = {}
+
+    async def of(self, run_id: str, cancel_ids: Iterable[str]) -> dict[str, CancelCause]:
+        """Cancel id → cause. Raises BrokerUnavailable."""
+        wanted = list(cancel_ids)
+        unknown = [one for one in wanted if one not in self._known]
+        operations = await asyncio.gather(*(self._claims.operation(run_id, one) for one in unknown))
+        learned = {one: _cause(one, operation) for one, operation in zip(unknown, operations, strict=True)}
+        causes = {one: learned.get(one) or self._known[one] for one in wanted}
+        self._known.update(learned)
+        while len(self._known) > KEPT:
+            del self._known[next(iter(self._known))]
+        return causes
+
+
+def _cause(cancel_id: str, operation: OperationRecord | None) -> CancelCause:
+    """A gate outlives its operation: then that is all that is known."""
+    if operation is None:
+        return CancelCause(cancel_id, Source.GATE)
+    source = _SOURCE_OF_SCOPE[operation.scope]
+    return CancelCause(cancel_id, source, operation.reason, operation.requested_by, operation.requested_at_us)

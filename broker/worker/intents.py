@@ -1,0 +1,142 @@
+"""Hearing of cancels. Three ways lead to one read of the durable intents, each sufficient alone:
+
+push, a message on the execution's channel, which is only a hint to read now (trap T33); reconcile, at every
+repeated confirmation, because what was published before it is gone (trap T3); and poll, with each heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from broker.errors import BrokerUnavailable, CancelCause, InvalidInput, StoreRefused
+from broker.observe import signals
+from broker.observe.log import get_logger
+from broker.protocol.messages import CancelMessage, parse_message
+from broker.protocol.records import IntentRecord
+from broker.protocol.states import Disposition
+from broker.store.claims import Claims
+from broker.worker.acks import Acks
+from broker.worker.causes import Causes
+from broker.worker.held import Held
+
+log = get_logger("broker.worker")
+
+RECEIVED_AFTER_S = 0.05  # PROTOCOL: `received` is worth a message only where stopping takes longer
+FENCED = "fenced"
+
+
+class Intents:
+    """Finds the cancels of what is `held`, and hands each to its body once; lives on the listener's loop."""
+
+    def __init__(self, held: Mapping[str, Held], claims: Claims, causes: Causes, acks: Acks) -> None:
+        self._held = held
+        self._claims = claims
+        self._causes = causes
+        self._acks = acks
+        self._wanted: set[str] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._seen_epochs: dict[str, str] = {}
+
+    def hear(self, payload: bytes) -> None:
+        """Push."""
+        try:
+            message = parse_message(payload)
+        except InvalidInput as error:
+            log.warning("message.refused", error=str(error))
+            return
+        if isinstance(message, CancelMessage):
+            self.look([message.execution_id])
+
+    def look(self, execution_ids: Iterable[str]) -> None:
+        """Reads the intents of these soon; what comes in the meantime joins the same read."""
+        self._wanted.update(execution_ids)
+        if self._wanted and self._looking is None:
+            self._looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        try:
+            while self._wanted:
+                wanted, self._wanted = self._wanted, set()
+                await self._read(self._by_run(wanted))
+                await signals.reached("worker.looked")
+        except (BrokerUnavailable, StoreRefused) as error:
+            self.forget()  # so that the next beat reads again
+            log.warning("intents.read.failed", error=str(error))
+        finally:
+            self._looking = None
+
+    async def poll(self) -> None:
+        """Reads the intents of every run whose epoch is not the one read *before* the last read of them.
+
+        So a cancel that falls between the two reads is found by the next poll. A claim that was superseded
+        raises the epoch, too. Raises BrokerUnavailable.
+        """
+        seen = self._seen_epochs  # `forget` puts another in its place: what is read across it does not count
+        by_run = self._by_run(self._held)
+        epochs = await self._claims.epochs(list(by_run))
+        for run_id, epoch in epochs.items():
+            if seen.get(run_id, "0") != epoch:
+                await self._read({run_id: by_run[run_id]})
+                await self._stop_superseded(run_id, by_run[run_id])
+                seen[run_id] = epoch
+        for run_id in seen.keys() - by_run.keys():
+            del seen[run_id]
+
+    def forget(self) -> None:
+        """After a confirmation nothing that was seen before counts."""
+        self._seen_epochs = {}
+
+    def _by_run(self, execution_ids: Iterable[str]) -> dict[str, list[str]]:
+        by_run: defaultdict[str, list[str]] = defaultdict(list)
+        for execution_id in execution_ids:
+            if held := self._held.get(execution_id):
+                by_run[held.run_id].append(execution_id)
+        return by_run
+
+    async def _read(self, by_run: Mapping[str, list[str]]) -> None:
+        for run_id, ids in by_run.items():
+            found = await self._claims.intents(run_id, ids)
+            causes = await self._causes.of(run_id, {intent.cancel_id for intent in found.values()})
+            for execution_id, intent in found.items():
+                if held := self._held.get(execution_id):
+                    self._apply(held, intent, causes[intent.cancel_id])
+                    await signals.reached("worker.applied", execution_id)
+
+    async def _stop_superseded(self, run_id: str, execution_ids: list[str]) -> None:
+        """Where our heart was taken for dead, another may have claimed what is held here: it goes on, ours ends."""
+        newest = await self._claims.start_numbers(run_id, execution_ids)
+        for execution_id, start in newest.items():
+            held = self._held.get(execution_id)
+            if held is not None and 0 < held.start < start and not held.ended:
+                log.error("execution.superseded", execution_id=execution_id, start=held.start, newest=start)
+                held.fire(CancelCause("", FENCED, f"start {start} of {execution_id} has replaced start {held.start}"))
+
+    def begin(self, held: Held, start: int) -> None:
+        """The claim is ours: what was heard before it is applied now."""
+        held.start = start
+        if held.early is not None:
+            (intent, cause), held.early = held.early, None
+            self._apply(held, intent, cause)
+
+    def _apply(self, held: Held, intent: IntentRecord, cause: CancelCause) -> None:
+        """Hands a cancel to the body, once; a repeat is acked again and cancels nothing twice (trap T10)."""
+        if held.start == 0:
+            held.early = intent, cause
+            return
+        if held.ended or intent.start not in (0, held.start):
+            return
+        if not held.take(intent):
+            if held.received_timer is None:
+                self._acks.say(held, Disposition.RECEIVED)
+            return
+        held.fire(cause)
+        if held.received_timer is None:
+            loop = asyncio.get_running_loop()
+            held.received_timer = loop.call_later(RECEIVED_AFTER_S, self._received, held)
+
+    def _received(self, held: Held) -> None:
+        held.received_timer = None
+        if not held.ended:
+            self._acks.say(held, Disposition.RECEIVED)

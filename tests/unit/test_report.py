@@ -1,0 +1,147 @@
+"""The report is pure: the same records give the same stragglers, causes and lags."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from broker.cancel.report import Evidence, Worker, build_report, percentiles
+from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord
+from broker.protocol.states import Cause, Disposition, Order, Scope
+
+NOW_US = 1_795_342_400_000_000
+TOLD_US = NOW_US - 10_000_000
+OPERATION = OperationRecord(
+    cancel_id="c_1",
+    scope=Scope.RUN,
+    target="",
+    order=Order.BOTTOM_UP,
+    reason="user",
+    requested_by="ops",
+    requested_at_us=TOLD_US,
+    deadline_us=NOW_US + 20_000_000,
+    give_up_us=NOW_US + 3_600_000_000,
+    force_after_us=None,
+    phase="published",
+    state="open",
+    settled_at_us=None,
+    dirty=False,
+    v="0",
+    fence="1",
+    lease_until_us=0,
+)
+CLAIMED = ExecutionRecord("cancelled", "", "gpu-7", "", str(TOLD_US), str(TOLD_US), "0", "1", "1")
+UNCLAIMED = CLAIMED._replace(slot="", incarnation="", start="0")
+INTENT = IntentRecord("c_1", TOLD_US, 1, 1, False)
+DEAD = Worker("worker-1", False, True, None)
+ALIVE = Worker("worker-1", True, True, NOW_US - 2_000_000)
+
+
+def ack(word: str, *, received: int | None = None, settled: int | None = None) -> AckRecord:
+    def text(at_us: int | None) -> str:
+        return "" if at_us is None else str(at_us)
+
+    return AckRecord(word, "1", "1", "0", "", text(received), text(settled), "")
+
+
+def evidence(
+    record: ExecutionRecord = CLAIMED,
+    *,
+    intent: IntentRecord | None = INTENT,
+    said: AckRecord | None = None,
+    worker: Worker | None = ALIVE,
+) -> Evidence:
+    """One execution, called leaf, held by worker-1."""
+    return Evidence(
+        executions={"leaf": record},
+        depths={"leaf": 3},
+        intents={"leaf": intent} if intent else {},
+        acks={"leaf": said} if said else {},
+        worker_of_slot={"0": "worker-1"},
+        workers={"worker-1": worker} if worker else {},
+        now_us=NOW_US,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "cause"),
+    [
+        (evidence(said=ack("refused", received=TOLD_US)), Cause.REFUSED),
+        (evidence(said=ack("deferred", received=TOLD_US)), Cause.DEFERRED),
+        (evidence(said=ack("received", received=TOLD_US)), Cause.STOPPING),
+        (evidence(UNCLAIMED), Cause.NO_WORKER),
+        (evidence(worker=DEAD), Cause.WORKER_LOST),
+        (evidence(intent=INTENT._replace(receivers=0)), Cause.NOT_DELIVERED),
+        (evidence(), Cause.NO_ACK),
+        (evidence(worker=None), Cause.NO_ACK),
+        (evidence(worker=Worker("worker-1", False, False, None)), Cause.NO_ACK),
+        # the first that is true: a worker that said it is stopping and then died was heard first
+        (
+            evidence(said=ack("received", received=TOLD_US), worker=DEAD),
+            Cause.STOPPING,
+        ),
+        (
+            evidence(intent=INTENT._replace(receivers=0), worker=DEAD),
+            Cause.WORKER_LOST,
+        ),
+    ],
+)
+def test_a_straggler_has_the_first_cause_that_is_true(found: Evidence, cause: Cause) -> None:
+    report = build_report("run-1", OPERATION, found)
+    assert [(one.execution_id, one.depth, one.cause) for one in report.still_running] == [("leaf", 3, cause)]
+    assert report.totals.still_running == 1
+
+
+@pytest.mark.parametrize("word", [word for word in Disposition if word.settled])
+def test_what_is_settled_is_not_still_running(word: Disposition) -> None:
+    report = build_report("run-1", OPERATION, evidence(said=ack(word, settled=NOW_US)))
+    assert report.still_running == ()
+    assert (report.totals.settled, report.dispositions) == (1, {str(word): 1})
+
+
+def test_what_is_to_be_told_counts_while_the_walk_goes_on() -> None:
+    waiting = evidence(CLAIMED._replace(status="running"), intent=None)
+    walking = build_report("run-1", replace(OPERATION, phase="walking"), waiting)
+    (one,) = walking.still_running
+    assert (one.published_at_us, one.attempts, one.disposition) == (None, 0, Disposition.ASKED)
+    assert build_report("run-1", OPERATION, waiting).still_running == ()
+
+
+def test_what_had_ended_before_is_skipped() -> None:
+    report = build_report("run-1", OPERATION, evidence(UNCLAIMED._replace(status="succeeded"), intent=None))
+    assert (report.totals.skipped, report.totals.cancelled, report.totals.still_running) == (1, 0, 0)
+
+
+def test_a_held_one_that_someone_else_called_ended_is_still_running() -> None:
+    report = build_report("run-1", OPERATION, evidence(CLAIMED._replace(status="timeout")))
+    assert report.totals.still_running == 1
+
+
+def test_past_the_deadline_it_is_overdue_and_keeps_its_cause() -> None:
+    late = replace(OPERATION, deadline_us=NOW_US - 1)
+    report = build_report("run-1", late, evidence())
+    assert report.overdue
+    assert [(one.overdue, one.cause) for one in report.still_running] == [(True, Cause.NO_ACK)]
+    assert not build_report("run-1", late, evidence(said=ack("stopped", settled=NOW_US))).overdue
+
+
+def test_lag_counts_from_the_message_and_only_what_was_told() -> None:
+    said = ack("stopped", received=TOLD_US + 2_000, settled=TOLD_US + 7_000)
+    report = build_report("run-1", OPERATION, evidence(said=said))
+    assert (report.received_lag.count, report.received_lag.p50_ms) == (1, 2.0)
+    assert (report.stopped_lag.count, report.stopped_lag.max_ms) == (1, 7.0)
+    never = build_report("run-1", OPERATION, evidence(said=ack("never_started", settled=TOLD_US)))
+    assert (never.received_lag.count, never.stopped_lag.count) == (0, 0)
+
+
+def test_a_clock_that_stepped_back_gives_no_negative_lag() -> None:
+    report = build_report("run-1", OPERATION, evidence(said=ack("stopped", settled=TOLD_US - 5_000)))
+    assert report.stopped_lag.max_ms == 0.0
+
+
+def test_percentiles_are_nearest_rank() -> None:
+    lag = percentiles([float(value) for value in range(1, 101)])
+    assert (lag.count, lag.p50_ms, lag.p99_ms, lag.max_ms) == (100, 50.0, 99.0, 100.0)
+    assert percentiles([]) == (percentiles([]).__class__(0, 0.0, 0.0, 0.0))
+    assert percentiles([3.0]).p99_ms == 3.0
