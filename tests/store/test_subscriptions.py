@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from broker.store.channel_connection import ChannelConnection, ConnectionSilent,
 from broker.store.commands import Commands
 from broker.store.subscriptions import ListenerState, Subscriptions
 from tests.support.redis_server import RedisServer
-from tests.support.wait import wait_until
+from tests.support.wait import block_the_loop, next_turn, spread, wait_until
 
 CONTROL = "cb:worker:w1:control"
 
@@ -290,7 +289,7 @@ async def test_subscribe_and_unsubscribe_many_times_ends_right(listening: Listen
     for turn in range(200):
         await listener.subscribe("a", lambda payload, turn=turn: got.append((turn, payload)))  # type: ignore[misc]
         if turn % 3 == 0:
-            await asyncio.sleep(0)
+            await next_turn()
         await client.publish("a", str(turn).encode())
         await wait_until(lambda turn=turn: len(got) > turn, "the message of this turn")  # type: ignore[misc]
         await listener.unsubscribe("a")
@@ -353,13 +352,13 @@ async def test_t43_every_subscribe_is_confirmed_while_the_connection_is_killed(
     end = loop.time() + 2.0
 
     async def subscribe(number: int) -> None:
-        await asyncio.sleep(number * 0.002)  # the load, not a wait: spread over the two seconds
+        await spread(number * 0.002)  # the load, not a wait: spread over the two seconds
         await listener.subscribe(f"c{number}", lambda _: received.add(f"c{number}"), timeout_s=20.0)
 
     async def kill() -> None:
         while loop.time() < end:
             await command(client, "CLIENT", "KILL", "TYPE", "pubsub")
-            await asyncio.sleep(0.004)
+            await spread(0.004)
 
     await asyncio.gather(kill(), *(subscribe(number) for number in range(1_000)))
     await wait_until(lambda: listener.confirmed_count == 1_000, "all to be confirmed on the last connection")
@@ -390,7 +389,7 @@ async def test_a_subscribe_waits_through_a_reconnect(listening: Listening, clien
     listener = await listening.start(await link.open())
     link.up.clear()
     waiting = asyncio.create_task(listener.subscribe("a", ignore))
-    await asyncio.sleep(0)
+    await next_turn()
     link.cut()
     link.up.set()
     await waiting
@@ -487,7 +486,7 @@ async def test_a_loop_that_was_held_up_is_no_dead_connection(
         link.down.clear()
         await wait_until(lambda: asked() > answered(), "something to be due")
         due = asked()
-        time.sleep(0.4)  # noqa: ASYNC251 - this is the point
+        block_the_loop(0.4)
         link.down.set()
         await wait_until(lambda due=due: answered() > due, "the answer, and the next one")  # type: ignore[misc]
     assert [state.status for state in listening.states] == ["connected"]
@@ -658,7 +657,7 @@ async def test_an_end_that_is_cancelled_is_complete_all_the_same() -> None:
         ended.append("stubborn")
 
     running = asyncio.create_task(connection_over(raw).run(stubborn()))
-    await asyncio.sleep(0)
+    await next_turn()
     raw.lost.set()
     await cancels.get()
     running.cancel()
@@ -679,7 +678,7 @@ async def test_close_leaves_nothing(listening: Listening, client: Redis, link: L
     await listener.subscribe("a", ignore)
     link.up.clear()
     waiting = asyncio.create_task(listener.subscribe("b", ignore))
-    await asyncio.sleep(0)
+    await next_turn()
     await listener.close()
     await listener.close()
     with pytest.raises(BrokerUnavailable, match="closed"):

@@ -74,3 +74,18 @@ def wait_until_sync(
             raise _failure(description, timeout, value)
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_S)
+
+
+async def next_turn() -> None:
+    """Lets everything run that is ready now; no time passes."""
+    await asyncio.sleep(0)
+
+
+async def spread(seconds: float) -> None:
+    """Spreads a load over time: it paces what the test does and waits for nothing."""
+    await asyncio.sleep(seconds)
+
+
+def block_the_loop(seconds: float) -> None:
+    """Holds the calling thread, and with it its event loop: where being blocked is what is tested."""
+    time.sleep(seconds)

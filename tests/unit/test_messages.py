@@ -11,14 +11,18 @@ from broker.errors import InvalidInput
 from broker.protocol.messages import AcksMessage, CanaryMessage, CancelMessage, parse_message
 
 GOLDEN = Path(__file__).parent / "golden"
-KINDS = {"cancel": CancelMessage, "acks": AcksMessage, "canary": CanaryMessage}
+KINDS: dict[str, type[CancelMessage | AcksMessage | CanaryMessage]] = {
+    "cancel": CancelMessage,
+    "acks": AcksMessage,
+    "canary": CanaryMessage,
+}
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_golden_message_reads_and_writes_the_same(name: str) -> None:
     text = (GOLDEN / f"{name}.json").read_text()
     message = parse_message(text)
-    assert type(message) is KINDS[name]
+    assert isinstance(message, KINDS[name])
     assert json.loads(message.model_dump_json()) == json.loads(text)
 
 

@@ -13,21 +13,27 @@ class Tree:
 
     proof = "tree"
 
-    def __init__(self) -> None:
+    def __init__(self, main: int) -> None:
         self._root = os.getpid()
-        self._told: set[tuple[int, int]] = set()
+        self._main = main
+        self._told: dict[tuple[int, int], int] = {}
         self.killed: set[int] = set()
 
     def tell(self, *, orphans_only: bool = False) -> None:
-        """SIGTERM, once each. Later only to those that lost their parent: what a clean-up starts must not be hit."""
+        """SIGTERM, once each. Later only to those that lost their parent: what a clean-up starts must not be hit.
+
+        An orphan that has become another program since is told again: what a shell forks has the shell's handler until
+        its exec, and a SIGTERM in between is lost.
+        """
         for process in descendants(self._root):
             who = (process.pid, process.started)
-            if who in self._told or (orphans_only and process.parent != self._root):
+            if orphans_only and (process.parent != self._root or process.pid == self._main):
                 continue
-            self._told.add(who)
-            send(process, signal.SIGTERM)
-            if process.state == b"T":
-                send(process, signal.SIGCONT)  # stopped, it would hear the SIGTERM when it is too late
+            if self._told.get(who) != process.program:
+                self._told[who] = process.program
+                send(process, signal.SIGTERM)
+                if process.state == b"T":
+                    send(process, signal.SIGCONT)  # stopped, it would hear the SIGTERM when it is too late
 
     def kill(self) -> None:
         for process in descendants(self._root):

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """One /proc/PID/stat. `started` (clock ticks since boot) tells it from a later process with the same pid."""
+    """One /proc/PID/stat.
 
-    __slots__ = ("parent", "pid", "session", "started", "state")
+    `started` (clock ticks since boot) tells it from a later process with the same pid, `program` (where its stack
+    begins, by chance at each exec) from what it was before an exec.
+    """
+
+    __slots__ = ("parent", "pid", "program", "session", "started", "state")
 
     def __init__(self, pid: int, fields: list[bytes]) -> None:
         self.pid = pid
@@ -22,6 +26,7 @@ class Process:
         self.parent = int(fields[1])
         self.session = int(fields[3])
         self.started = int(fields[19])
+        self.program = int(fields[25])
 
     @property
     def lives(self) -> bool:
@@ -31,7 +36,7 @@ class Process:
 def look_up(pid: int) -> Process | None:
     # The name stands in brackets and may hold any character, brackets too.
     fields = read(f"/proc/{pid}/stat").rpartition(b") ")[2].split()
-    return Process(pid, fields) if len(fields) > 19 else None
+    return Process(pid, fields) if len(fields) > 25 else None
 
 
 def processes() -> Iterator[Process]:

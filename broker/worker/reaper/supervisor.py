@@ -54,7 +54,7 @@ class Supervisor:
             self._say(f'{{"failed": {errno}}}')
             return
         self._grace_s = request.grace_s
-        self._below = Tree() if whole_tree else Group(self._main)
+        self._below = Tree(self._main) if whole_tree else Group(self._main)
         self._say(f'{{"started": {self._main}}}')
         let_go()
         try:
