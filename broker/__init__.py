@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         WorkerIdInUse,
     )
     from broker.protocol.registration import Execution
-    from broker.worker.execution import HeldExecution
+    from broker.worker.execution import HeldExecution, current_execution
     from broker.worker.worker import Worker
 
 __version__ = "0.1.0"
@@ -47,7 +47,7 @@ _PLACES = {
     "broker.cancel.survey": ("Preview",),
     "broker.control": ("Broker", "Registered", "connect"),
     "broker.protocol.registration": ("Execution",),
-    "broker.worker.execution": ("HeldExecution",),
+    "broker.worker.execution": ("HeldExecution", "current_execution"),
     "broker.worker.worker": ("Worker",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
@@ -85,6 +85,7 @@ __all__ = [
     "Worker",
     "WorkerIdInUse",
     "connect",
+    "current_execution",
 ]
 
 

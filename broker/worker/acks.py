@@ -45,10 +45,10 @@ class Acks:
         self._waiting: defaultdict[str, list[Ack]] = defaultdict(list)
         self._sending: set[asyncio.Task[None]] = set()
 
-    def say(self, held: Held, disposition: Disposition) -> None:
+    def say(self, held: Held, disposition: Disposition, detail: str = "") -> None:
         """Queues one; what is said in the same turn of the loop goes in one script call."""
         waiting = self._waiting[held.run_id]
-        waiting.append(Ack(held.execution_id, held.start, held.next_seq(), disposition))
+        waiting.append(Ack(held.execution_id, held.start, held.next_seq(), disposition, detail=detail))
         if len(waiting) == 1:
             task = asyncio.ensure_future(self._send(held.run_id))
             self._sending.add(task)

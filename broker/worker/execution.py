@@ -1,8 +1,8 @@
 """The block around a body: subscribe → confirm → start → body → finish.
 
-It behaves like `asyncio.timeout()`: what it cancels it takes back (`Task.uncancel`), and a
-`CancelledError` that is somebody else's passes through. `execution()` never runs a body unsubscribed, and
-raises `ExecutionCancelled` before the body's first line where a cancel stands against it.
+Around a coroutine it behaves like `asyncio.timeout()`: what it cancels it takes back (`Task.uncancel`), and a
+`CancelledError` that is somebody else's passes through. A thread is asked, and has to look. A body never
+runs unsubscribed, and `ExecutionCancelled` comes before its first line where a cancel stands against it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +24,7 @@ from broker.errors import (
     CancelCause,
     ExecutionCancelled,
     Fenced,
+    InvalidInput,
     ParentConflict,
     TreeTooDeep,
 )
@@ -30,8 +34,19 @@ from broker.store.claims import StartAnswer
 from broker.worker.held import Held
 from broker.worker.intents import FENCED
 from broker.worker.listener import Listener
+from broker.worker.outcome import NEVER_RAN, Outcome, outcome_of
 
 log = get_logger("broker.worker")
+
+FORCE_AGAIN_S = 0.5  # a forced cancel is level-triggered: a body that swallows it is asked again
+
+
+_current: ContextVar[HeldExecution | None] = ContextVar("broker_execution", default=None)
+
+
+def current_execution() -> HeldExecution | None:
+    """The execution whose block this code runs in: how a function that `worker.run` calls finds its own."""
+    return _current.get()
 
 
 class _State(enum.Enum):
@@ -42,11 +57,11 @@ class _State(enum.Enum):
 
 
 class HeldExecution:
-    """One execution held by this worker: `async with worker.execution(...) as execution`.
+    """One execution held by this worker: `async with worker.execution(...)`, or `with` in a thread.
 
     Entering raises ExecutionCancelled (a cancel stands against it), AlreadyTerminal, AlreadyClaimed, Fenced,
     ParentConflict, ExecutionInOtherRun, TreeTooDeep, or BrokerUnavailable. Leaving raises ExecutionCancelled
-    where the body ended because of the cancel; Fenced where a newer process or claim has replaced this one.
+    where a coroutine ended because of the cancel; Fenced where a newer process or claim has replaced this one.
     """
 
     def __init__(
@@ -56,8 +71,24 @@ class HeldExecution:
         self._held = Held(run_id, execution_id, parent_execution_id, reasoner_id, self._fire)
         self._state = _State.NEW
         self._cause: CancelCause | None = None
-        self._delivered = False
+        self._forced = False
+        self._task: asyncio.Task[object] | None = None
+        self._delivered = 0
+        self._again: asyncio.TimerHandle | None = None
+        self._shields: list[float] = []
+        self._refusal: str | None = None
+        self._said: tuple[Disposition, str] | None = None
+        self._requested = threading.Event()
+        self._seen = False
         self._callbacks: list[Callable[[CancelCause], None]] = []
+        self._outcome: Outcome | None = None
+        self._token: Token[HeldExecution | None] | None = None
+
+    # --- what a body may ask and say --------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        return self._held.run_id
 
     @property
     def execution_id(self) -> str:
@@ -65,136 +96,256 @@ class HeldExecution:
 
     @property
     def cause(self) -> CancelCause | None:
-        """Why the work was cancelled; None as long as it was not."""
-        return self._cause
+        """Why the work was cancelled; None as long as it was not, or inside a shield."""
+        return self._cause if self.cancel_requested else None
 
     @property
     def cancel_requested(self) -> bool:
         """A plain flag, set before `Task.cancel()`: also a body that never awaits can look at it."""
-        return self._cause is not None
+        requested = self._cause is not None and (self._forced or not self._held_off())
+        self._seen = self._seen or requested
+        return requested
+
+    @property
+    def forced(self) -> bool:
+        """Whether the forced step was asked for: nothing is waited for any more."""
+        return self._forced
 
     def raise_if_cancelled(self) -> None:
         """Raises ExecutionCancelled once the cancel was heard."""
-        if self._cause is not None:
+        if self.cancel_requested and self._cause is not None:
             raise _ending(self.execution_id, self._cause)
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """For threads: waits at most `timeout` seconds; True when a cancel was requested."""
+        self._requested.wait(timeout)
+        return self.cancel_requested
+
     def on_cancel(self, callback: Callable[[CancelCause], None]) -> None:
-        """Calls `callback(cause)` on the body's loop when the cancel is heard; at once if it was already."""
-        if self._cause is not None:
-            self._loop.call_soon(callback, self._cause)
+        """Calls `callback(cause)` when the cancel is heard, at once if it was already.
+
+        It runs on the body's loop, for a thread on a helper thread.
+        """
+        if self._delivered and self._cause is not None:
+            self._post(lambda: self._call_back(callback))
         else:
             self._callbacks.append(callback)
 
+    @contextlib.contextmanager
+    def shield(self, at_most: float) -> Iterator[None]:
+        """Defers a cancel for at most `at_most` seconds; then it is delivered inside the block.
+
+        Meanwhile the broker reports `deferred`, with the time at which it ends. A forced cancel breaks it.
+        Raises InvalidInput for what is no positive number of seconds.
+        """
+        if not 0 < at_most < float("inf"):
+            raise InvalidInput(f"shield at_most {at_most!r}: allowed is a positive number of seconds")
+        until = time.monotonic() + at_most
+        self._shields.append(until)
+        try:
+            yield
+        finally:
+            self._shields.remove(until)
+            if self._cause is not None:
+                self._post(self._deliver)
+
+    def refuse(self, reason: str) -> None:
+        """Says that this execution will not stop, and why: it is reported as a straggler. Force overrides it."""
+        self._refusal = reason
+        if self._cause is not None:
+            self._post(self._deliver)
+
+    # --- the block ----------------------------------------------------------------------------------
+
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
-        if task is None or self._state is not _State.NEW:
-            raise RuntimeError("an execution is entered once, inside a task")
+        if task is None:
+            raise RuntimeError("`async with` needs a task; use `with` in a thread")
+        self._begin()
         self._loop, self._task, self._cancelling_before = asyncio.get_running_loop(), task, task.cancelling()
-        self._state = _State.ENTERING
         try:
-            answer = await self._hold()
-        except BaseException:
-            self._state = _State.LEFT
+            await self._listener.ask(self._hold())
+        except BaseException as error:
+            self._give_up(error)
             raise
-        if answer.code != "claimed":
-            await self._refused(answer)
+        self._state = _State.INSIDE
         if self._cause is not None:
             self._state = _State.LEFT
-            await self._finish("cancelled", Disposition.STOPPED, "cancelled before its first line")
+            await self._finish(NEVER_RAN)
             raise _ending(self.execution_id, self._cause)
-        self._state = _State.INSIDE
+        self._token = _current.set(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # First of all, so that a cancel that comes from now on finds nobody to deliver to (trap T49).
-        self._state = _State.LEFT
-        ours = False
-        if self._delivered:
-            ours = self._task.uncancel() <= self._cancelling_before and isinstance(error, asyncio.CancelledError)
-        status, disposition = self._outcome(error)
-        await self._finish(status, disposition, _detail(error))
+        ours = self._leave() and isinstance(error, asyncio.CancelledError)
+        await self._finish(self._outcome_of(error))
         if ours and self._cause is not None:
             raise _ending(self.execution_id, self._cause) from error
 
-    def _outcome(self, error: BaseException | None) -> tuple[str, Disposition]:
-        """`stopped` where the work ended because of the cancel, else it ended by itself."""
-        if error is None:
-            return "succeeded", Disposition.ENDED_ITSELF
-        if self._is_ours(error):  # it looked, and went: `Task.cancel()` need not have come by
-            return "cancelled", Disposition.STOPPED
-        because = self._delivered and any(isinstance(one, asyncio.CancelledError) for one in _history(error))
-        status = "cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
-        return status, Disposition.STOPPED if because else Disposition.ENDED_ITSELF
+    def __enter__(self) -> Self:
+        """The same for a thread. Raises RuntimeError in a thread that runs an event loop."""
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError("`with` would block the event loop of this thread; use `async with`")
+        self._begin()
+        try:
+            self._listener.call(self._hold())
+        except BaseException as error:
+            self._give_up(error)
+            raise
+        self._state = _State.INSIDE  # before the look, because the listener delivers in a thread of its own
+        if self._cause is not None:
+            self._state = _State.LEFT
+            self._finish_blocking(NEVER_RAN)
+            raise _ending(self.execution_id, self._cause)
+        self._token = _current.set(self)
+        return self
 
-    def _is_ours(self, error: BaseException) -> bool:
-        """What `raise_if_cancelled` raised, not what came out of a block within this one."""
-        return isinstance(error, ExecutionCancelled) and error.execution_id == self.execution_id
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+        self._finish_blocking(self._outcome_of(error))
+
+    def _begin(self) -> None:
+        if self._state is not _State.NEW:
+            raise RuntimeError("an execution is entered once; make a new one")
+        self._state = _State.ENTERING
+
+    def _give_up(self, error: BaseException) -> None:
+        """Nothing is held; or somebody else's cancel came amid a claim, and the listener gives back what it gets."""
+        self._state = _State.LEFT
+        if not isinstance(error, Exception):
+            with contextlib.suppress(BrokerUnavailable):
+                self._listener.post(self._listener.abandon(self._held))
+
+    def _leave(self) -> bool:
+        """First of all, so that a cancel that comes from now on finds nobody to deliver to (trap T49).
+
+        Takes back what was delivered; True where no cancel of somebody else is left.
+        """
+        self._state = _State.LEFT
+        if self._token is not None:
+            _current.reset(self._token)
+        if self._again is not None:
+            self._again.cancel()
+        if self._task is None or not self._delivered:
+            return False
+        left = [self._task.uncancel() for _ in range(self._delivered)]
+        return left[-1] <= self._cancelling_before
+
+    def ended_with(self, outcome: Outcome) -> None:
+        """What is to be reported, where the block cannot know it: how a process ended."""
+        self._outcome = outcome
+
+    def _outcome_of(self, error: BaseException | None) -> Outcome:
+        seen = self._seen and self._task is None
+        return self._outcome or outcome_of(self.execution_id, error, delivered=self._delivered > 0, seen=seen)
 
     # --- the cancel -------------------------------------------------------------------------------
 
-    def _fire(self, cause: CancelCause) -> None:
+    def _fire(self, cause: CancelCause, force: bool) -> None:
         """On the listener's thread: sets the flag, and has the body's own loop deliver."""
-        if self._cause is None:
-            self._cause = cause
+        self._cause = self._cause or cause
+        self._forced = self._forced or force
+        self._post(self._deliver)
+
+    def _post(self, call: Callable[[], object]) -> None:
+        """Runs it where cancels are delivered: on the task's loop, for a thread on the listener's."""
         try:
-            self._listener.mailbox_of(self._loop).post(self._deliver)
+            if self._task is not None:
+                self._listener.mailbox_of(self._loop).post(call)
+            else:
+                self._listener.post_call(call)
         except RuntimeError:
-            log.warning("cancel.undeliverable", execution_id=self.execution_id, why="the body's event loop is closed")
+            log.warning("cancel.undeliverable", execution_id=self.execution_id, why="the event loop is closed")
 
     def _deliver(self) -> None:
-        """On the body's loop, while the body waits: `Task.cancel()` never interrupts a running step."""
-        if self._state is not _State.INSIDE or self._delivered or self._cause is None:
+        """Never while a step of the body runs, so `Task.cancel()` meets it at an await."""
+        if self._state is not _State.INSIDE or self._cause is None or self._says_why_not():
             return
-        self._delivered = True
-        for callback in self._callbacks:
-            self._loop.call_soon(callback, self._cause)
-        self._task.cancel()
+        if self._said is not None and self._said[0] is not Disposition.RECEIVED:
+            self._say(Disposition.RECEIVED, "")
+        if not self._delivered or self._forced:
+            first, self._delivered = not self._delivered, self._delivered + 1
+            self._requested.set()
+            for callback in self._callbacks if first else ():
+                self._call_back(callback)
+            if self._task is not None:
+                self._task.cancel()
+                self._ask_again()
+
+    def _ask_again(self) -> None:
+        if self._forced:
+            if self._again is not None:
+                self._again.cancel()
+            self._again = self._loop.call_later(FORCE_AGAIN_S, self._deliver)
+
+    def _held_off(self) -> bool:
+        return bool(self._shields) and max(self._shields) > time.monotonic()
+
+    def _says_why_not(self) -> bool:
+        """A refusal, or a shield: then the cancel comes when its time is over."""
+        if self._forced:
+            return False
+        if self._refusal is not None:
+            self._say(Disposition.REFUSED, self._refusal)
+            return True
+        if not self._held_off():
+            return False
+        left_s = max(self._shields) - time.monotonic()
+        self._say(Disposition.DEFERRED, f"shielded for at most {left_s:.1f} s more")
+        asyncio.get_running_loop().call_later(left_s, self._deliver)
+        return True
+
+    def _say(self, disposition: Disposition, detail: str) -> None:
+        if self._said is None or self._said[0] is not disposition:
+            self._said = (disposition, detail)
+            self._listener.say(self._held, disposition, detail)
+
+    def _call_back(self, callback: Callable[[CancelCause], None]) -> None:
+        loop = asyncio.get_running_loop()
+        if self._cause is None:
+            return
+        if self._task is not None:
+            loop.call_soon(callback, self._cause)
+        else:
+            loop.run_in_executor(None, callback, self._cause).add_done_callback(_log_failure)
 
     # --- the listener -----------------------------------------------------------------------------
 
-    async def _hold(self) -> StartAnswer:
-        holding = self._listener.ask(self._listener.hold(self._held))
-        try:
-            return await holding
-        except asyncio.CancelledError:
-            # Somebody else's cancel, in the middle of a claim: the listener gives back what it gets.
-            with contextlib.suppress(BrokerUnavailable):
-                self._listener.ask(self._listener.abandon(self._held))
-            raise
-
-    async def _refused(self, answer: StartAnswer) -> None:
-        self._state = _State.LEFT
-        execution_id, run_id = self.execution_id, self._held.run_id
+    async def _hold(self) -> None:
+        """On the listener's loop: claims, or raises what stands in the way."""
+        answer = await self._listener.hold(self._held)
+        if answer.code == "claimed":
+            return
         if answer.code == "cancelled":
             if answer.start:  # the answer of an earlier start was lost: what it claimed never ran
-                await self._finish("cancelled", Disposition.STOPPED, "cancelled before its first line")
-            cause = await self._listener.ask(self._listener.cause(run_id, answer.word))
-            raise ExecutionCancelled(execution_id, cause)
-        if answer.code == "terminal":
-            raise AlreadyTerminal(execution_id, answer.word)
-        if answer.code == "already_claimed":
-            raise AlreadyClaimed(execution_id, answer.word)
-        if answer.code == "fenced":
-            raise Fenced(f"execution {execution_id} is held by incarnation {answer.word} of this worker id")
-        if answer.code == "parent_conflict":
-            raise ParentConflict(
-                f"execution {execution_id} is known under another parent than {self._held.parent_execution_id}"
-            )
-        raise TreeTooDeep(f"execution {execution_id} has more than 1,000 ancestors, its gates cannot be checked")
+                await self._listener.finish(self._held, NEVER_RAN)
+            cause = await self._listener.cause(self._held.run_id, answer.word)
+            raise ExecutionCancelled(self.execution_id, cause)
+        raise _refusal(self._held, answer)
 
-    async def _finish(self, status: str, disposition: Disposition, detail: str) -> None:
+    async def _finish(self, outcome: Outcome) -> None:
         """Waits until the end is recorded, but not longer than the time-out: then the listener goes on alone."""
         try:
-            finishing = self._listener.ask(self._listener.finish(self._held, status, disposition, detail))
+            finishing = self._listener.ask(self._listener.finish(self._held, outcome))
             async with asyncio.timeout(self._listener.settings.timeout_s):
-                code = await finishing
+                self._note(await finishing)
         except (TimeoutError, BrokerUnavailable):
-            log.warning("execution.finish.delayed", execution_id=self.execution_id, status=status)
-        else:
-            if code == "late":
-                log.warning("execution.finish.late", execution_id=self.execution_id, start=self._held.start)
+            log.warning("execution.finish.delayed", execution_id=self.execution_id, status=outcome.status)
+
+    def _finish_blocking(self, outcome: Outcome) -> None:
+        timeout_s = self._listener.settings.timeout_s
+        try:
+            self._note(self._listener.call(self._listener.finish(self._held, outcome), timeout_s))
+        except (TimeoutError, BrokerUnavailable):
+            log.warning("execution.finish.delayed", execution_id=self.execution_id, status=outcome.status)
+
+    def _note(self, code: str) -> None:
+        if code == "late":
+            log.warning("execution.finish.late", execution_id=self.execution_id, start=self._held.start)
 
 
 def _ending(execution_id: str, cause: CancelCause) -> ExecutionCancelled | Fenced:
@@ -203,22 +354,19 @@ def _ending(execution_id: str, cause: CancelCause) -> ExecutionCancelled | Fence
     return ExecutionCancelled(execution_id, cause)
 
 
-def _history(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it came from, and what it gathers: a cleanup that raises does so because of a cancel."""
-    seen: set[int] = set()
-    ahead: list[BaseException | None] = [error]
-    while ahead:
-        at = ahead.pop()
-        if at is None or id(at) in seen:
-            continue
-        seen.add(id(at))
-        yield at
-        ahead += [at.__cause__, at.__context__]
-        if isinstance(at, BaseExceptionGroup):
-            ahead += at.exceptions
+def _refusal(held: Held, answer: StartAnswer) -> Exception:
+    execution_id = held.execution_id
+    if answer.code == "terminal":
+        return AlreadyTerminal(execution_id, answer.word)
+    if answer.code == "already_claimed":
+        return AlreadyClaimed(execution_id, answer.word)
+    if answer.code == "fenced":
+        return Fenced(f"execution {execution_id} is held by incarnation {answer.start} of this worker id")
+    if answer.code == "parent_conflict":
+        return ParentConflict(f"execution {execution_id} is known under another parent than {held.parent_execution_id}")
+    return TreeTooDeep(f"execution {execution_id} has more than 1,000 ancestors, its gates cannot be checked")
 
 
-def _detail(error: BaseException | None) -> str:
-    if error is None or isinstance(error, asyncio.CancelledError):
-        return ""
-    return f"{type(error).__name__}: {error}"[:200]
+def _log_failure(called: asyncio.Future[None]) -> None:
+    if not called.cancelled() and (error := called.exception()) is not None:
+        log.error("on_cancel.failed", error=repr(error))

@@ -25,7 +25,7 @@ class Held:
     execution_id: str
     parent_execution_id: str
     reasoner_id: str
-    fire: Callable[[CancelCause], None]
+    fire: Callable[[CancelCause, bool], None]
     start: int = 0
     seq: int = 0
     confirmed: bool = False

@@ -111,7 +111,9 @@ class Intents:
             held = self._held.get(execution_id)
             if held is not None and 0 < held.start < start and not held.ended:
                 log.error("execution.superseded", execution_id=execution_id, start=held.start, newest=start)
-                held.fire(CancelCause("", FENCED, f"start {start} of {execution_id} has replaced start {held.start}"))
+                held.fire(
+                    CancelCause("", FENCED, f"start {start} of {execution_id} has replaced start {held.start}"), False
+                )
 
     def begin(self, held: Held, start: int) -> None:
         """The claim is ours: what was heard before it is applied now."""
@@ -131,7 +133,7 @@ class Intents:
             if held.received_timer is None:
                 self._acks.say(held, Disposition.RECEIVED)
             return
-        held.fire(cause)
+        held.fire(cause, intent.force)
         if held.received_timer is None:
             loop = asyncio.get_running_loop()
             held.received_timer = loop.call_later(RECEIVED_AFTER_S, self._received, held)

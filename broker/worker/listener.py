@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from broker.worker.heartbeat import Heartbeat
 from broker.worker.held import Held
 from broker.worker.intents import FENCED, Intents
 from broker.worker.mailbox import Mailbox
+from broker.worker.outcome import NEVER_RAN, Outcome
 
 log = get_logger("broker.worker")
 T = TypeVar("T")
@@ -87,17 +88,44 @@ class Listener:
         Cancelling the future leaves the coroutine running. Raises BrokerUnavailable where the listener is
         not running (any more).
         """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        caller = self.mailbox_of(loop)
+        self._send(coroutine, lambda done: caller.post(partial(_pass_on, done, answer)))
+        return answer
+
+    def call(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
+        """The same for a thread without a loop: waits for the answer. Raises TimeoutError, and goes on alone."""
+        return self.post(coroutine).result(timeout_s)
+
+    def post(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """The same for a thread that does not wait."""
+        answer: Future[T] = Future()
+        self._send(coroutine, lambda done: _pass_on(done, answer))
+        return answer
+
+    def post_call(self, call: Callable[[], object]) -> None:
+        """Runs a plain call on the listener's loop. Raises RuntimeError where it is closed."""
+        if self._mailbox is not None:
+            self._mailbox.post(call)
+
+    def say(self, held: Held, disposition: Disposition, detail: str) -> None:
+        """A body says how far it is: an ack instead of the `received` that would have come by itself."""
+        self.post_call(partial(self._say, held, disposition, detail))
+
+    def _say(self, held: Held, disposition: Disposition, detail: str) -> None:
+        held.stop_timer()
+        if not held.ended:
+            self._acks.say(held, disposition, detail)
+
+    def _send(self, coroutine: Coroutine[Any, Any, T], pass_on: Callable[[asyncio.Task[T]], object]) -> None:
         if self._mailbox is None or self._gone:
             coroutine.close()
             raise BrokerUnavailable("the worker is not running; use it inside its `with` block")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-        self._mailbox.post(partial(self._begin, coroutine, self.mailbox_of(loop), answer))
-        return answer
+        self._mailbox.post(partial(self._start_task, coroutine, pass_on))
 
-    def _begin(self, coroutine: Coroutine[Any, Any, T], caller: Mailbox, answer: asyncio.Future[T]) -> None:
-        task = asyncio.get_running_loop().create_task(self._attend(coroutine))
-        task.add_done_callback(lambda done: caller.post(partial(_pass_on, done, answer)))
+    def _start_task(self, coroutine: Coroutine[Any, Any, T], pass_on: Callable[[asyncio.Task[T]], object]) -> None:
+        asyncio.get_running_loop().create_task(self._attend(coroutine)).add_done_callback(pass_on)
 
     async def _attend(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Nothing of ours cancels it but the end of the loop; the body must not take that for its own cancel."""
@@ -235,13 +263,13 @@ class Listener:
             answer = await self._claims.start(held.run_id, what, self.holder, supersedes=str(answer.start))
         return answer
 
-    async def finish(self, held: Held, status: str, disposition: Disposition, detail: str = "") -> str:
+    async def finish(self, held: Held, outcome: Outcome) -> str:
         """Records the end, for ever trying; the claim is given up only when it is written down."""
         held.ended = True
         held.stop_timer()
         try:
             await signals.reached("worker.ending", held.execution_id)
-            end = End(held.execution_id, held.start, status, disposition, detail)
+            end = End(held.execution_id, held.start, *outcome)
             return await insist(lambda: self._claims.finish(held.run_id, self.holder, end))
         finally:
             await self._release(held)
@@ -251,7 +279,7 @@ class Listener:
         if held.holding is not None:
             await asyncio.wait([held.holding])
         if held.start:
-            await self.finish(held, "cancelled", Disposition.STOPPED, "cancelled before its first line")
+            await self.finish(held, NEVER_RAN)
 
     async def _release(self, held: Held) -> None:
         held.ended = True
@@ -291,11 +319,11 @@ class Listener:
         )
         cause = CancelCause("", FENCED, f"a newer process (incarnation {newest}) runs as {self.settings.worker_id}")
         for held in list(self.held.values()):
-            held.fire(cause)
+            held.fire(cause, False)
 
 
-def _pass_on(done: asyncio.Future[T], answer: asyncio.Future[T]) -> None:
-    """On the caller's loop: the outcome of what the listener did."""
+def _pass_on(done: asyncio.Task[T], answer: asyncio.Future[T] | Future[T]) -> None:
+    """In the caller's loop, where it has one: the outcome of what the listener did."""
     error = done.exception()
     if answer.cancelled():
         return

@@ -7,14 +7,18 @@ import inspect
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from broker.errors import InvalidInput
 from broker.protocol.names import check_id, lone_run
+from broker.worker.bodies import in_thread, wait_for_process
 from broker.worker.execution import HeldExecution
 from broker.worker.listener import Listener, WorkerSettings
+from broker.worker.process import ProcessTree
+from broker.worker.supervisor_link import Stream
 
 T = TypeVar("T")
 GOODBYE_S = 10.0
@@ -78,6 +82,17 @@ class Worker:
         self._listener.stop()
         await asyncio.to_thread(self._listener.join, GOODBYE_S)
 
+    def __enter__(self) -> Self:
+        """The same worker for threads."""
+        self._listener.start().result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._listener.stop()
+        self._listener.join(GOODBYE_S)
+
     def execution(
         self,
         run_id: str | None,
@@ -86,7 +101,7 @@ class Worker:
         parent_execution_id: str | None = None,
         reasoner_id: str | None = None,
     ) -> HeldExecution:
-        """The block around one body; see `HeldExecution`. `run_id` None is an execution without a run.
+        """The block around one body, `async with` or `with`; see `HeldExecution`. `run_id` None: it has no run.
 
         Raises InvalidId at once for an id that does not match the grammar.
         """
@@ -99,23 +114,85 @@ class Worker:
             reasoner_id or "",
         )
 
+    @overload
     async def run(
         self,
-        function: Callable[..., Awaitable[T]],
+        function: Callable[..., Coroutine[Any, Any, T]],
         *args: Any,
         run_id: str | None,
         execution_id: str,
         parent_execution_id: str | None = None,
         **kwargs: Any,
-    ) -> T:
-        """Runs a coroutine function as an execution and answers its result.
+    ) -> T: ...
+    @overload
+    async def run(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        run_id: str | None,
+        execution_id: str,
+        parent_execution_id: str | None = None,
+        **kwargs: Any,
+    ) -> T: ...
+    async def run(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        run_id: str | None,
+        execution_id: str,
+        parent_execution_id: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Runs a coroutine function, or a plain function in a thread of its own, and answers its result.
 
-        Raises ExecutionCancelled where it was cancelled, and what the function raises.
+        A thread can only be asked: its function looks at `broker.current_execution()`, and what awaits here
+        may be cancelled while the thread goes on and stays held. Raises ExecutionCancelled where it was
+        cancelled, and what the function raises.
         """
-        if not inspect.iscoroutinefunction(function):
-            raise InvalidInput(f"run() takes a coroutine function (async def), got {function!r}")
-        async with self.execution(run_id, execution_id, parent_execution_id=parent_execution_id):
-            return await function(*args, **kwargs)
+        execution = self.execution(run_id, execution_id, parent_execution_id=parent_execution_id)
+        if inspect.iscoroutinefunction(function):
+            async with execution:
+                return await function(*args, **kwargs)
+        if not callable(function):
+            raise InvalidInput(f"run() takes a coroutine function or a plain one, got {function!r}")
+        return await in_thread(execution, partial(function, *args, **kwargs))
+
+    async def run_process(
+        self,
+        argv: Sequence[str],
+        *,
+        run_id: str | None,
+        execution_id: str,
+        parent_execution_id: str | None = None,
+        grace: float = 10.0,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        foreground: bool = False,
+    ) -> int:
+        """Runs a command as an execution and answers its exit code, negative for a signal.
+
+        A cancel sends SIGTERM to everything below the command, and SIGKILL to what is left after `grace`
+        seconds; the end is reported when all of it is gone. The command finds its ids in the environment
+        (`BROKER_RUN_ID`, `BROKER_EXECUTION_ID`). The streams are those of subprocess, without PIPE.
+        Raises ExecutionCancelled, and what subprocess raises for a command that cannot be started.
+        """
+        execution = self.execution(run_id, execution_id, parent_execution_id=parent_execution_id)
+        ids = {"BROKER_RUN_ID": execution.run_id, "BROKER_EXECUTION_ID": execution.execution_id}
+        async with execution:
+            tree = await ProcessTree.start(
+                argv,
+                env={**(os.environ if env is None else env), **ids},
+                cwd=cwd,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                grace=grace,
+                foreground=foreground,
+            )
+            return await wait_for_process(execution, tree, grace)
 
 
 def default_worker_id() -> str:

@@ -19,6 +19,7 @@ PUBLIC = {
     # the worker's side
     "Worker",
     "HeldExecution",
+    "current_execution",
     # errors, and the cause that one of them carries
     "AlreadyClaimed",
     "AlreadyTerminal",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+from broker.worker import supervisor_link
+from broker.worker.process import ProcessEnd, ProcessTree
 from broker.worker.reaper.proc import look_up
 from tests.support.tree import ROOT
 from tests.support.wait import wait_until
@@ -17,6 +22,9 @@ STUBBORN = f"(trap '' TERM; exec {ONE} stubborn) &"
 SESSION = f"setsid {ONE} session &"
 DAEMON = f"(trap '' TERM; setsid {ONE} daemon &)"
 MAIN = 'echo "main $$" >>"$PIDS"; exec sleep 1000'
+
+ALL = ("child", "stubborn", "session", "daemon", "main")
+WHOLE_FAMILY = "\n".join((CHILD, STUBBORN, SESSION, DAEMON, MAIN))
 
 
 class Family:
@@ -47,3 +55,64 @@ class Family:
     def living(self) -> dict[str, int]:
         """Without zombies: for those that are nobody's to reap but the system's."""
         return {name: pid for name, pid in self.pids().items() if (process := look_up(pid)) and process.lives}
+
+
+async def shell(script: str, family: Family, **options: float | bool | int) -> ProcessTree:
+    return await ProcessTree.start(["sh", "-c", script], env=family.env, **options)  # type: ignore[arg-type]
+
+
+async def end_of(tree: ProcessTree) -> ProcessEnd:
+    return await asyncio.wait_for(tree.wait(), 20)
+
+
+def supervisor_of(tree: ProcessTree) -> int:
+    command = look_up(tree.pid)
+    assert command is not None
+    return command.parent
+
+
+CALLER = """
+import asyncio, os, pathlib, sys
+from broker.worker import supervisor_link
+from broker.worker.process import ProcessTree
+
+async def main():
+    supervisor_link.PROGRAM = pathlib.Path(os.environ.get("REAPER_PROGRAM", supervisor_link.PROGRAM))
+    tree = await ProcessTree.start(["sh", "-c", sys.argv[1]], grace=0.2)
+    print(os.getpid(), flush=True)
+    if sys.argv[2] == "forks" and os.fork() == 0:
+        os.read(0, 1)  # holds a copy of the channel, and outlives the caller
+        os._exit(0)
+    await asyncio.to_thread(sys.stdin.readline)
+    if sys.argv[2] == "raises":
+        raise ValueError
+    if sys.argv[2] == "block":
+        async with tree:
+            raise ValueError
+    if sys.argv[2] == "exits at once":
+        os._exit(0)
+    if sys.argv[2] == "becomes another":
+        os.execv("/bin/sleep", ["sleep", "1000"])
+
+asyncio.run(main())
+"""
+
+
+def start_caller(manner: str, family: Family) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", CALLER, WHOLE_FAMILY, manner],
+        env=family.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def changed_program(family: Family, change: str) -> Path:
+    """The supervisor's program with a line that runs before its `main`."""
+    program = supervisor_link.PROGRAM
+    text = program.read_text(encoding="utf-8").replace("__file__", repr(str(program)))
+    text = text.replace("    main(int", f"    {change}\n    main(int")
+    changed = family.file.with_name("reaper__main__.py")
+    changed.write_text(text, encoding="utf-8")
+    return changed

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 else:
     try:
         import _signal as signal
-    except ImportError:  # another Python than CPython
+    except ImportError:  # pragma: no cover - another Python than CPython
         import signal
 
 __all__ = ["signal"]

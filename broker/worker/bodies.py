@@ -1,0 +1,84 @@
+"""Bodies that are no coroutine: a function in a thread, a command as a tree of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from broker.protocol.states import Disposition
+from broker.worker.execution import HeldExecution
+from broker.worker.outcome import Outcome
+from broker.worker.process import ProcessEnd, ProcessTree
+
+T = TypeVar("T")
+
+
+async def in_thread(execution: HeldExecution, function: Callable[[], T]) -> T:
+    """Runs `function` inside the execution's block in a thread of its own.
+
+    Not in a pool: a body may take hours, and a pool that is full would hold back the next one unsubscribed.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def body() -> None:
+        try:
+            with execution:
+                result = function()
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller, whatever it is
+            _tell(loop, partial(_fail, answer, error))
+        else:
+            _tell(loop, partial(_succeed, answer, result))
+
+    context = contextvars.copy_context()
+    name = f"broker-body-{execution.execution_id}"
+    threading.Thread(target=context.run, args=(body,), name=name, daemon=True).start()
+    return await answer
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    """The caller may have gone, and its loop with it; the execution's end is recorded all the same."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call)
+
+
+def _fail(answer: asyncio.Future[T], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+def _succeed(answer: asyncio.Future[T], result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+async def wait_for_process(execution: HeldExecution, tree: ProcessTree, grace: float) -> int:
+    """Waits until everything below the command is gone; a cancel ends it, a forced or second one kills it."""
+    cancelled: asyncio.CancelledError | None = None
+    end: ProcessEnd | None = None
+    async with tree:
+        while end is None:
+            try:
+                end = await tree.wait()
+            except asyncio.CancelledError as error:
+                if execution.forced or cancelled is not None:
+                    tree.kill()
+                else:
+                    tree.terminate(grace)
+                cancelled = error
+    if cancelled is not None:
+        execution.ended_with(_cancelled_outcome(end))
+        raise cancelled
+    if end.returncode != 0:
+        execution.ended_with(Outcome("failed", Disposition.ENDED_ITSELF, f"exit code {end.returncode}"))
+    return end.returncode
+
+
+def _cancelled_outcome(end: ProcessEnd) -> Outcome:
+    if end.forced:
+        return Outcome("cancelled", Disposition.KILLED, f"{end.killed} ended by SIGKILL")
+    return Outcome("cancelled", Disposition.STOPPED, f"exit code {end.returncode}")
