@@ -50,13 +50,11 @@ class Engine:
         Raises NotFound, AlreadyTerminal, IdempotencyKeyReused, TreeTooDeep, BrokerUnavailable.
         """
         ends_at = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
-        opened = await self._list_and_gate(run_id, terms)
-        operation, results = opened.operation, dict[str, NodeResult]()
         async with self._follower(run_id) as follower:
-            if ends_at is not None:
-                await follower.listen()
+            opened = await self._gate_and_listen(run_id, terms, follower if ends_at is not None else None)
+            operation, results = opened.operation, dict[str, NodeResult]()
             if opened.repeated:
-                results = await self._repeat(run_id, operation)
+                results = await self._repeat(run_id, operation, escalated=terms.force_after_us is not None)
             elif operation.order is Order.BOTTOM_UP:
                 await self._drive(run_id, operation, follower, results)
             else:
@@ -64,6 +62,15 @@ class Engine:
             if ends_at is not None:
                 await follower.wait_settled(operation, ends_at, partial(self._settler.settle, run_id, operation))
         return await self._survey.report(run_id, operation.cancel_id, nodes=tuple(results.values()))
+
+    async def _gate_and_listen(self, run_id: str, terms: CancelTerms, follower: Follower | None) -> Opened:
+        """A caller that waits is subscribed to the acks while the gate closes, not after."""
+        listening = None if follower is None else asyncio.ensure_future(follower.listen())
+        try:
+            return await self._list_and_gate(run_id, terms)
+        finally:
+            if listening is not None:
+                await listening
 
     async def _list_and_gate(self, run_id: str, terms: CancelTerms) -> Opened:
         """On the work list before the gate closes, so that nobody needs this process to resume it."""
@@ -74,9 +81,9 @@ class Engine:
         await signals.reached("cancel.gated", opened.operation.cancel_id)
         return opened
 
-    async def _repeat(self, run_id: str, operation: OperationRecord) -> dict[str, NodeResult]:
-        """A repeat changes nothing, and answers every node as it was found; an orphan is looked at now."""
-        if operation.state == "open" and operation.phase == "walking":
+    async def _repeat(self, run_id: str, operation: OperationRecord, *, escalated: bool) -> dict[str, NodeResult]:
+        """A repeat answers every node as it was found; an orphan, or one that is now forced, is looked at now."""
+        if operation.state == "open" and (operation.phase == "walking" or escalated):
             await self._operations.reschedule(run_id, operation.cancel_id, 0)
         snapshot = await self._survey.load(run_id, operation)
         nodes = map(snapshot.node, snapshot.executions)

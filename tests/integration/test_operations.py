@@ -665,3 +665,26 @@ async def test_one_failed_look_of_the_sweep_costs_one_round(redis_url: str, b: b
         await wait_until(lambda: _is_settled(b), "the sweep to come back")
     sweeping.cancel()
     await asyncio.gather(sweeping, return_exceptions=True)
+
+
+async def test_a_repeat_with_force_escalates_and_keeps_everything_else(
+    b: broker.Broker, parts: Parts, observer: Observer
+) -> None:
+    await b.register(RUN, [Execution("root", status="running")])
+    first = await b.cancel_run(RUN, reason="first", requested_by="ops")
+    assert (await parts.operation(RUN, first.cancel_id)).force_after_us is None
+    again = await b.cancel_run(RUN, reason="second", requested_by="boss", force_after=0)
+    assert (again.cancel_id, again.reason, again.deadline_at_us) == (first.cancel_id, "first", first.deadline_at_us)
+    assert (await work_list(parts))[first.cancel_id] == 0, "looked at now"
+    await parts.sweep_now(RUN, first.cancel_id)
+    assert [one.force for one in await observer.messages()] == [False, True]
+    entries = await parts.backend.commands.command("XRANGE", parts.backend.run(RUN).log, "-", "+")
+    escalated = [fields for _, fields in entries if "escalated" in fields]
+    assert len(escalated) == 1
+    assert "boss" in escalated[0]
+
+    later = await b.cancel_run(RUN, force_after=3600)
+    assert later.cancel_id == first.cancel_id
+    operation = await parts.operation(RUN, first.cancel_id)
+    assert operation.force_after_us is not None
+    assert operation.force_after_us < 3600 * SECOND_US, "an escalation is never taken back"

@@ -27,6 +27,20 @@ if now - tonumber(listed_at_us) > LISTING_US then
   return { 'listing_expired' }
 end
 
+-- A repeat keeps everything but this: the forced step comes at the earlier of the two times.
+local function escalate(id, operation)
+  local asked = cjson.decode(terms)
+  if asked.force_after_us == '' then
+    return
+  end
+  local force_after = now + tonumber(asked.force_after_us) - tonumber(operation.requested_at_us)
+  if operation.force_after_us == '' or force_after < tonumber(operation.force_after_us) then
+    operation.force_after_us = string.format('%.0f', force_after)
+    save_operation(id, operation)
+    audit('escalated', id, asked.requested_by)
+  end
+end
+
 local existing = redis.call('HGET', gates_key, gate_field)
 local keyed = client_key ~= '' and redis.call('HGET', idempotency_key, client_key)
 if keyed and keyed ~= existing then
@@ -36,8 +50,9 @@ local operation = existing and read_operation(existing)
 if operation then
   if client_key ~= '' then
     redis.call('HSET', idempotency_key, client_key, existing)
-    keep_run({ idempotency_key })
   end
+  escalate(existing, operation)
+  keep_run({ idempotency_key, log_key })
   return { 'repeat', existing, cjson.encode(operation) }
 end
 
