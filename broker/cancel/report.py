@@ -146,23 +146,16 @@ def build_report(
     nodes: tuple[NodeResult, ...] = (),
 ) -> CancelReport:
     """The report of one operation over the executions of its scope, whoever cancelled them."""
-    overdue = operation.state == "open" and evidence.now_us > operation.deadline_us
-    running = [
-        _still_running(one, operation, evidence)
-        for one in evidence.executions
-        if is_still_running(one, operation, evidence)
-    ]
-    running.sort(key=lambda one: (-one.depth, -one.age, one.execution_id))
+    running = _stragglers(operation, evidence)
     told = [one for one in evidence.executions if one in evidence.intents]
-    dispositions = Counter(str(disposition_of(evidence.acks.get(one))) for one in told)
-    settled = sum(count for word, count in dispositions.items() if Disposition(word).settled)
+    dispositions = Counter(disposition_of(evidence.acks.get(one)) for one in told)
     return CancelReport(
         run_id=run_id,
         cancel_id=operation.cancel_id,
         scope=operation.scope,
         target=operation.target or None,
         state=operation.state,
-        overdue=overdue and bool(running),
+        overdue=operation.state == "open" and bool(running) and evidence.now_us > operation.deadline_us,
         reason=operation.reason,
         requested_by=operation.requested_by,
         requested_at_us=operation.requested_at_us,
@@ -173,10 +166,10 @@ def build_report(
             cancelled=len(told),
             skipped=_count_skipped(evidence),
             errors=sum(node.status == "error" for node in nodes),
-            settled=settled,
+            settled=sum(count for disposition, count in dispositions.items() if disposition.settled),
             still_running=len(running),
         ),
-        dispositions=dict(dispositions),
+        dispositions={str(disposition): count for disposition, count in dispositions.items()},
         still_running=tuple(running[:STILL_RUNNING_LISTED]),
         still_running_truncated=len(running) > STILL_RUNNING_LISTED,
         received_lag=_lag(evidence, told, stopped=False),
@@ -184,6 +177,16 @@ def build_report(
         remaining_active_in_run=active_in_run,
         nodes=nodes,
     )
+
+
+def _stragglers(operation: OperationRecord, evidence: Evidence) -> list[ExecutionReport]:
+    """What is still running, deepest first, then longest."""
+    running = [
+        _still_running(one, operation, evidence)
+        for one in evidence.executions
+        if is_still_running(one, operation, evidence)
+    ]
+    return sorted(running, key=lambda one: (-one.depth, -one.age, one.execution_id))
 
 
 def disposition_of(ack: AckRecord | None) -> Disposition:

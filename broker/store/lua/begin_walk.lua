@@ -5,13 +5,10 @@
 -- RETURNS walking: operation as JSON
 -- RETURNS fenced: a newer driver has the operation
 -- RETURNS gone: there is no such operation
--- INCLUDE clock lifetime operations
-local operation = read_operation(cancel_id)
-if not operation then
-  return { 'gone' }
-end
-if operation.fence ~= fence then
-  return { 'fenced' }
+-- INCLUDE clock lifetime operations driver
+local operation, refusal = driven_operation()
+if refusal then
+  return { refusal }
 end
 operation.dirty, operation.phase = '0', 'walking'
 save_operation(cancel_id, operation)

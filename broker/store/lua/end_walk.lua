@@ -7,13 +7,10 @@
 -- RETURNS dirty: walk again
 -- RETURNS fenced: a newer driver has the operation
 -- RETURNS gone: there is no such operation
--- INCLUDE clock lifetime operations
-local operation = read_operation(cancel_id)
-if not operation then
-  return { 'gone' }
-end
-if operation.fence ~= fence then
-  return { 'fenced' }
+-- INCLUDE clock lifetime operations driver
+local operation, refusal = driven_operation()
+if refusal then
+  return { refusal }
 end
 if operation.dirty == '1' then
   return { 'dirty' }

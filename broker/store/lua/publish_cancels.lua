@@ -15,13 +15,10 @@
 -- EACH adopted: it has an intent already
 -- EACH terminal: it has ended
 -- EACH unknown: no such execution
--- INCLUDE clock statuses lifetime executions operations acks tell
-local operation = read_operation(cancel_id)
-if not operation then
-  return { 'gone' }
-end
-if operation.fence ~= fence then
-  return { 'fenced' }
+-- INCLUDE clock statuses lifetime executions operations driver acks tell
+local operation, refusal = driven_operation()
+if refusal then
+  return { refusal }
 end
 if operation.dirty == '1' then
   return { 'dirty' }

@@ -9,13 +9,10 @@
 -- RETURNS published: number of messages
 -- RETURNS fenced: a newer driver has the operation; nothing was written
 -- RETURNS gone: there is no such operation
--- INCLUDE clock statuses lifetime executions operations acks tell
-local operation = read_operation(cancel_id)
-if not operation then
-  return { 'gone' }
-end
-if operation.fence ~= fence then
-  return { 'fenced' }
+-- INCLUDE clock statuses lifetime executions operations driver acks tell
+local operation, refusal = driven_operation()
+if refusal then
+  return { refusal }
 end
 local SOURCE = { run = 'cancel_tree', subtree = 'cancel_subtree', execution = 'cancel_api' }
 
