@@ -8,8 +8,8 @@ there at once.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # what a type checker takes for true, without an import that Ctrl-C could hit
 if TYPE_CHECKING:
     from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult, Totals
     from broker.cancel.survey import Preview
@@ -89,7 +89,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """PEP 562. What is public and has no place of its own is an error class."""
     if name not in __all__:
         raise AttributeError(f"module 'broker' has no attribute {name!r}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
+from collections.abc import Iterator
 
 INSTALL = 'the command line needs an extra: pip install "cancellation-broker[cli]"'
 INTERRUPTED = 130
@@ -19,10 +23,10 @@ def main() -> None:
 
 
 def _run() -> int | str | None:
-    from broker.errors import BrokerError
-
     try:
-        from broker.cli.app import app
+        with _quick_interrupt():
+            from broker.cli.app import app
+            from broker.errors import BrokerError
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in ("typer", "rich"):
             raise
@@ -34,8 +38,36 @@ def _run() -> int | str | None:
         _say(str(error))
         return error.exit_code
     except SystemExit as done:
+        if _is_interrupt(done):
+            raise KeyboardInterrupt from done
         return done.code
     return 0
+
+
+@contextlib.contextmanager
+def _quick_interrupt() -> Iterator[None]:
+    """Ctrl-C leaves at once, without unwinding: imports swallow a KeyboardInterrupt, or have Python die of it."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # a parent that has it ignored means it
+        return
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Typer makes an exit code of Ctrl-C, and says nothing."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _leave(*_: object) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, b"broker: interrupted\n")
+    os._exit(INTERRUPTED)
 
 
 def _say(text: str) -> None:

@@ -11,6 +11,7 @@ import typer
 
 import broker
 from broker.cli.demo.command import demo
+from broker.cli.exec import exec_command
 
 app = typer.Typer(
     name="broker",
@@ -39,3 +40,4 @@ def _options(
 
 
 app.command("demo")(demo)
+app.command("exec", context_settings={"allow_interspersed_args": False})(exec_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable
@@ -42,11 +43,14 @@ async def in_thread(execution: HeldExecution, function: Callable[[], T]) -> T:
 
 def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     """The caller may have gone, and its loop with it; the execution's end is recorded all the same."""
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call)
 
 
 def _fail(answer: asyncio.Future[T], error: BaseException) -> None:
+    if isinstance(error, StopIteration):  # a future refuses it; out of a coroutine it comes like this, too
+        stop, error = error, RuntimeError("the function raised StopIteration")
+        error.__cause__ = stop
     if not answer.done():
         answer.set_exception(error)
 
@@ -57,7 +61,12 @@ def _succeed(answer: asyncio.Future[T], result: T) -> None:
 
 
 async def wait_for_process(execution: HeldExecution, tree: ProcessTree, grace: float) -> int:
-    """Waits until everything below the command is gone; a cancel ends it, a forced or second one kills it."""
+    """Waits until everything below the command is gone; a cancel ends it, a forced one kills it.
+
+    So does the caller's second. The caller's and the broker's together are one: both are told when a tree ends.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
     cancelled: asyncio.CancelledError | None = None
     end: ProcessEnd | None = None
     async with tree:
@@ -65,7 +74,8 @@ async def wait_for_process(execution: HeldExecution, tree: ProcessTree, grace: f
             try:
                 end = await tree.wait()
             except asyncio.CancelledError as error:
-                if execution.forced or cancelled is not None:
+                by_caller = task.cancelling() - before - execution.cancel_requested if task is not None else 0
+                if execution.forced or by_caller > 1:
                     tree.kill()
                 else:
                     tree.terminate(grace)

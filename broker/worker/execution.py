@@ -77,7 +77,7 @@ class HeldExecution:
         self._again: asyncio.TimerHandle | None = None
         self._shields: list[float] = []
         self._refusal: str | None = None
-        self._said: tuple[Disposition, str] | None = None
+        self._said: tuple[Disposition, object] | None = None
         self._requested = threading.Event()
         self._seen = False
         self._callbacks: list[Callable[[CancelCause], None]] = []
@@ -126,10 +126,9 @@ class HeldExecution:
 
         It runs on the body's loop, for a thread on a helper thread.
         """
-        if self._delivered and self._cause is not None:
-            self._post(lambda: self._call_back(callback))
-        else:
-            self._callbacks.append(callback)
+        self._callbacks.append(callback)  # first, then the look: a thread's cancel may be delivered in between
+        if self._delivered:
+            self._post(self._call_back)
 
     @contextlib.contextmanager
     def shield(self, at_most: float) -> Iterator[None]:
@@ -146,7 +145,7 @@ class HeldExecution:
             yield
         finally:
             self._shields.remove(until)
-            if self._cause is not None:
+            if self._cause is not None and not self._delivered:
                 self._post(self._deliver)
 
     def refuse(self, reason: str) -> None:
@@ -227,7 +226,8 @@ class HeldExecution:
         """
         self._state = _State.LEFT
         if self._token is not None:
-            _current.reset(self._token)
+            with contextlib.suppress(ValueError):  # left in another context than entered, as a generator's may be
+                _current.reset(self._token)
         if self._again is not None:
             self._again.cancel()
         if self._task is None or not self._delivered:
@@ -268,10 +268,9 @@ class HeldExecution:
         if self._said is not None and self._said[0] is not Disposition.RECEIVED:
             self._say(Disposition.RECEIVED, "")
         if not self._delivered or self._forced:
-            first, self._delivered = not self._delivered, self._delivered + 1
+            self._delivered += 1
             self._requested.set()
-            for callback in self._callbacks if first else ():
-                self._call_back(callback)
+            self._call_back()
             if self._task is not None:
                 self._task.cancel()
                 self._ask_again()
@@ -283,7 +282,10 @@ class HeldExecution:
             self._again = self._loop.call_later(FORCE_AGAIN_S, self._deliver)
 
     def _held_off(self) -> bool:
-        return bool(self._shields) and max(self._shields) > time.monotonic()
+        return self._shielded_for() > 0
+
+    def _shielded_for(self) -> float:
+        return max(self._shields, default=0.0) - time.monotonic()
 
     def _says_why_not(self) -> bool:
         """A refusal, or a shield: then the cancel comes when its time is over."""
@@ -292,26 +294,30 @@ class HeldExecution:
         if self._refusal is not None:
             self._say(Disposition.REFUSED, self._refusal)
             return True
-        if not self._held_off():
+        left_s = self._shielded_for()
+        if left_s <= 0:
             return False
-        left_s = max(self._shields) - time.monotonic()
-        self._say(Disposition.DEFERRED, f"shielded for at most {left_s:.1f} s more")
+        self._say(Disposition.DEFERRED, f"shielded for at most {left_s:.1f} s more", max(self._shields, default=0.0))
         asyncio.get_running_loop().call_later(left_s, self._deliver)
         return True
 
-    def _say(self, disposition: Disposition, detail: str) -> None:
-        if self._said is None or self._said[0] is not disposition:
-            self._said = (disposition, detail)
+    def _say(self, disposition: Disposition, detail: str, until: float = 0.0) -> None:
+        """Once, and again where there is news: another reason, or a shield that lasts longer."""
+        said = (disposition, until or detail)
+        if self._said != said:
+            self._said = said
             self._listener.say(self._held, disposition, detail)
 
-    def _call_back(self, callback: Callable[[CancelCause], None]) -> None:
+    def _call_back(self) -> None:
+        """Each callback once. A thread that has one has looked: it may end because of what that does."""
         loop = asyncio.get_running_loop()
-        if self._cause is None:
-            return
-        if self._task is not None:
-            loop.call_soon(callback, self._cause)
-        else:
-            loop.run_in_executor(None, callback, self._cause).add_done_callback(_log_failure)
+        while self._callbacks and self._cause is not None:
+            callback = self._callbacks.pop(0)
+            if self._task is not None:
+                loop.call_soon(callback, self._cause)
+            else:
+                self._seen = True
+                loop.run_in_executor(None, callback, self._cause).add_done_callback(_log_failure)
 
     # --- the listener -----------------------------------------------------------------------------
 

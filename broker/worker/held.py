@@ -9,6 +9,7 @@ from typing import Any
 
 from broker.errors import CancelCause
 from broker.protocol.records import IntentRecord
+from broker.protocol.states import Disposition
 
 Applied = tuple[int, str, bool]
 
@@ -34,6 +35,7 @@ class Held:
     applied: set[Applied] = field(default_factory=set)
     early: tuple[IntentRecord, CancelCause] | None = None
     received_timer: asyncio.TimerHandle | None = None
+    said: tuple[Disposition, str] = (Disposition.RECEIVED, "")
 
     def take(self, intent: IntentRecord) -> bool:
         """Notes an intent; False where it is a repeat (dedupe on start number, cancel id, force).

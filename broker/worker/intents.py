@@ -15,7 +15,6 @@ from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.protocol.messages import CancelMessage, parse_message
 from broker.protocol.records import IntentRecord
-from broker.protocol.states import Disposition
 from broker.store.claims import Claims
 from broker.worker.acks import Acks
 from broker.worker.causes import Causes
@@ -131,7 +130,7 @@ class Intents:
             return
         if not held.take(intent):
             if held.received_timer is None:
-                self._acks.say(held, Disposition.RECEIVED)
+                self._acks.say(held, *held.said)
             return
         held.fire(cause, intent.force)
         if held.received_timer is None:
@@ -141,4 +140,4 @@ class Intents:
     def _received(self, held: Held) -> None:
         held.received_timer = None
         if not held.ended:
-            self._acks.say(held, Disposition.RECEIVED)
+            self._acks.say(held, *held.said)

@@ -7,6 +7,7 @@ loop is heard to be stopping, not dead (trap T28). Holding is here; hearing is i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -111,12 +112,14 @@ class Listener:
 
     def say(self, held: Held, disposition: Disposition, detail: str) -> None:
         """A body says how far it is: an ack instead of the `received` that would have come by itself."""
-        self.post_call(partial(self._say, held, disposition, detail))
+        with contextlib.suppress(RuntimeError):  # the worker has ended: there is nobody left to tell
+            self.post_call(partial(self._say, held, disposition, detail))
 
     def _say(self, held: Held, disposition: Disposition, detail: str) -> None:
         held.stop_timer()
+        held.said = disposition, detail
         if not held.ended:
-            self._acks.say(held, disposition, detail)
+            self._acks.say(held, *held.said)
 
     def _send(self, coroutine: Coroutine[Any, Any, T], pass_on: Callable[[asyncio.Task[T]], object]) -> None:
         if self._mailbox is None or self._gone:
@@ -324,7 +327,7 @@ class Listener:
 
 def _pass_on(done: asyncio.Task[T], answer: asyncio.Future[T] | Future[T]) -> None:
     """In the caller's loop, where it has one: the outcome of what the listener did."""
-    error = done.exception()
+    error = BrokerUnavailable("the worker has ended") if done.cancelled() else done.exception()
     if answer.cancelled():
         return
     if error is not None:

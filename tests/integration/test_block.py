@@ -502,7 +502,7 @@ async def test_ids_are_checked_before_anything_is_done(fleet: Fleet) -> None:
         with pytest.raises(broker.InvalidId, match="parent_execution_id"):
             worker.execution(RUN, "x", parent_execution_id=bad)
     with pytest.raises(broker.InvalidInput, match="run\\(\\) takes"):
-        await worker.run("x", run_id=RUN, execution_id="x")  # type: ignore[arg-type]
+        await worker.run("x", run_id=RUN, execution_id="x")  # type: ignore[call-overload]
     assert await fleet.parts.reads.executions(RUN) == {}
 
 

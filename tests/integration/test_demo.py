@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,22 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
+def _commands(library: Path) -> list[int]:
+    """The demo's command, and nothing else that works on this directory; only once it ignores SIGTERM."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            ignored = re.search(r"^SigIgn:\s*(\w+)", (folder / "status").read_text(), re.MULTILINE)
+            if str(library).encode() in words and any(word.endswith(b"archive.py") for word in words):
+                found += [int(folder.name)] * bool(ignored and int(ignored[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return found
+
+
+def _read_command(library: Path) -> list[int]:
+    return wait_until_sync(lambda: _commands(library), "the start of the command")
+
+
 def _assert_gone(pids: list[int]) -> None:
     wait_until_sync(lambda: not any(map(_is_alive, pids)), "the end of the worker processes")
 
@@ -90,15 +106,12 @@ def test_a_real_job_is_cancelled_and_every_stop_is_proved(library: Path, redis_u
     assert re.search(r"[1-9]\d* spawns? (was|were) refused at the closed gate", out)
     assert re.search(r"^  stopped +[1-9]", out, re.MULTILINE)
     assert re.search(r"ack lag stopped +p50 [1-9]", out)
+    assert "still running: gzip-archive on w" in out
+    assert "gzip-archive is a command that ignores SIGTERM" in out
+    assert "gzip-archive was ended by force (SIGKILL), disposition killed" in out
+    assert re.search(r"^  killed +1 ", out, re.MULTILINE)
     assert ", 0 still running" in out
-    _assert_gone(_pids(out))
-
-
-def test_the_embedded_default_needs_no_server(library: Path) -> None:
-    code, out, error = _run(library)
-    assert (code, error) == (0, "")
-    assert "embedded: gone when this ends" in out
-    assert "settled in " in out
+    assert not _commands(library)
     _assert_gone(_pids(out))
 
 
@@ -112,6 +125,7 @@ def test_an_empty_directory_ends_sensibly(tmp_path: Path) -> None:
 def test_an_interrupt_ends_everything(library: Path, number: signal.Signals) -> None:
     with _demo(library) as process:
         pids = _pids(_read_until(process, "worker processes"))
+        pids += _read_command(library)
         process.send_signal(number)
         out, error = process.communicate(timeout=30)
     assert process.returncode == 128 + number
@@ -123,6 +137,7 @@ def test_an_interrupt_ends_everything(library: Path, number: signal.Signals) -> 
 def test_the_fleet_does_not_outlive_a_parent_that_was_killed(library: Path) -> None:
     with _demo(library) as process:
         pids = _pids(_read_until(process, "worker processes"))
+        pids += _read_command(library)
         process.kill()
         process.wait()
     _assert_gone(pids)
@@ -158,11 +173,22 @@ def test_usage_and_an_unreachable_redis_are_one_line(tmp_path: Path) -> None:
     assert (code, out, error.count("\n")) == (6, "", 1)
 
 
-def test_a_terminal_sees_the_tree(library: Path) -> None:
+def test_a_terminal_sees_the_tree_and_the_embedded_default_needs_no_server(library: Path) -> None:
     out = _on_terminal([*BROKER, "demo", str(library)])
-    for words in ("broker demo", "what really happened", "├── ", "received", "stopped", "ended_itself", "ack lag"):
+    for words in (
+        "broker demo",
+        "what really happened",
+        "├── ",
+        "received",
+        "stopped",
+        "ended_itself",
+        "killed",
+        "ack lag",
+    ):
         assert words in out, words
     assert "still running" in out
+    assert "embedded: gone when this ends" in out
+    assert "settled in " in out
     assert out.rstrip().endswith("EXIT 0")
     _assert_gone(_pids(out))
 

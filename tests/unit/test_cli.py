@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from rich.console import Console
 
 import broker
+import broker.cli
 from broker.cli import INSTALL, main
 from broker.cli.demo import command
 from broker.cli.demo.directory import (
@@ -75,6 +77,43 @@ def test_ctrl_c_outside_the_demo_is_one_line(
     monkeypatch.setattr("broker.cli._run", interrupted)
     assert _run(monkeypatch) == 130
     assert capsys.readouterr().err == "broker: interrupted\n"
+
+
+def test_ctrl_c_inside_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(path: str | None) -> Root:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "find_root", interrupted)
+    assert _run(monkeypatch, "demo") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "broker: interrupted"
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[object, ...]] = []
+    monkeypatch.setattr(os, "write", lambda *of: said.append(of))
+    monkeypatch.setattr(os, "_exit", lambda code: said.append((code,)))
+    with broker.cli._quick_interrupt():
+        signal.raise_signal(signal.SIGINT)
+    assert said == [(2, b"broker: interrupted\n"), (130,)]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert _run(monkeypatch, "--version") == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_error_that_is_not_the_missing_extra_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "broker.cli.app", None)
+    monkeypatch.setattr(sys, "argv", ["broker"])
+    with pytest.raises(ModuleNotFoundError, match=r"broker\.cli\.app"):
+        main()
 
 
 # --- the file system ------------------------------------------------------------------------------

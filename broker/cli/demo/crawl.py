@@ -27,7 +27,7 @@ class Crawl:
         self._tree = tree
         self._load: Counter[str] = Counter()
         self._members = {member.name: member for member in fleet.members}
-        self._wanted: list[Node] = [tree.root]
+        self._wanted: list[Node] = [tree.root, *([tree.command] if tree.command else [])]
         self._news = asyncio.Event()
         self._marks: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self.lost: list[str] = []
@@ -52,13 +52,13 @@ class Crawl:
 
     async def tick(self, seconds: float) -> None:
         """Waits, and raises what the tasks of the crawl have raised."""
-        done, _ = await asyncio.wait(self._tasks, timeout=seconds)
+        done, _ = await asyncio.wait(self._tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
     async def mark_one(self) -> Node | None:
         """Finds an execution in flight and has its body swallow the cancel that is about to come."""
-        for node in sorted((one for one in self._tree.nodes.values() if one.job.in_flight), key=_fitness)[:5]:
+        for node in sorted((one for one in self._tree.nodes.values() if _can_swallow(one)), key=_fitness)[:5]:
             self._fleet.send(self._members[node.worker], "swallow", id=node.execution_id)
             if await self._is_marked(node):
                 node.swallows = True
@@ -104,10 +104,11 @@ class Crawl:
         member = min(alive, key=lambda one: self._load[one.name])
         self._load[member.name] += 1
         node.worker = member.name
-        self._fleet.send(member, "run", id=node.execution_id, path=node.relative, parent=node.parent_id)
+        order = "command" if node.is_command else "run"
+        self._fleet.send(member, order, id=node.execution_id, path=node.relative, parent=node.parent_id)
 
     def _tell_parent(self, node: Node, digest: str | None) -> None:
-        if node.parent is not None and node.parent.worker:
+        if node.parent is not None and node.parent.worker and not node.is_command:
             member = self._members[node.parent.worker]
             self._fleet.send(member, "child", id=node.parent.execution_id, path=node.relative, digest=digest)
 
@@ -160,6 +161,10 @@ class Crawl:
 
     def _gone(self, member: Member, how: str) -> None:
         self.lost.append(f"worker process {member.number} (pid {member.pid}) {how}")
+
+
+def _can_swallow(node: Node) -> bool:
+    return node.job.in_flight and not node.is_command
 
 
 def _fitness(node: Node) -> tuple[bool, bool, int, int]:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
+from collections.abc import Coroutine
 from typing import Any
 
+from broker.cli.demo import straggler
 from broker.cli.demo.body import Directory, Tally
 from broker.cli.demo.directory import Root
 from broker.errors import BrokerError, ExecutionCancelled
@@ -46,6 +49,7 @@ async def _work(hello: dict[str, Any], say: Any) -> None:
     async with Worker(hello["redis_url"], agent_node_id=AGENT_NODE) as worker:
         job = Job(worker, hello, say)
         say("ready", pid=os.getpid(), worker_id=worker.worker_id)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, job.leave)
         telling = asyncio.create_task(job.tell_progress())
         while (order := await orders.get())["order"] != "end":
             job.obey(order)
@@ -74,15 +78,16 @@ class Job:
         self._tally = Tally()
         self._bodies: dict[str, Directory] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._commands: set[asyncio.Task[None]] = set()
 
     def obey(self, order: dict[str, Any]) -> None:
-        """`run` a directory · `child` of it has ended · `swallow` its cancel."""
+        """`run` a directory · `command` beside them · `child` of it has ended · `swallow` its cancel."""
         body = self._bodies.get(order.get("id", ""))
         match order["order"]:
             case "run":
-                task = asyncio.create_task(self._execute(order))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                _keep(self._execute(order), self._tasks)
+            case "command":
+                _keep(self._run_command(order["id"], order["parent"]), self._commands)
             case "child" if body is not None:
                 body.child_ended(order["path"], order["digest"])
             case "swallow":
@@ -112,6 +117,24 @@ class Job:
         self._tell()
         self._say("ended", id=execution_id, how=how, digest=digest, detail=detail)
 
+    async def _run_command(self, execution_id: str, parent_id: str) -> None:
+        """A command as an execution: `run_process` ends what is below it too, by force where nothing else helps."""
+        ready = asyncio.Event()
+        ids = {"run_id": self._run_id, "id": execution_id, "parent": parent_id}
+        how, detail = "failed", ""
+
+        def start() -> None:
+            ready.set()
+            self._say("started", id=execution_id)
+
+        try:
+            detail = f"exit code {await straggler.run(self._worker, self._root, ids, start)}"
+        except ExecutionCancelled:
+            how = "stopped" if ready.is_set() else "refused"
+        except (BrokerError, OSError) as error:
+            detail = str(error)
+        self._say("ended", id=execution_id, how=how, digest=None, detail=detail)
+
     async def tell_progress(self) -> None:
         while True:
             await asyncio.sleep(PROGRESS_EVERY_S)
@@ -122,6 +145,21 @@ class Job:
 
     async def end(self) -> None:
         """Ends what still runs, as any process that is told to leave."""
+        await asyncio.gather(*map(straggler.kill, self._commands))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def leave(self) -> None:
+        """SIGTERM: no body is waited for, but a command must not outlive this process."""
+        self._leaving = asyncio.ensure_future(self._leave())
+
+    async def _leave(self) -> None:
+        await asyncio.gather(*map(straggler.kill, self._commands))
+        os._exit(128 + signal.SIGTERM)
+
+
+def _keep(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

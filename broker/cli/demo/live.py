@@ -98,7 +98,7 @@ class LiveView:
         files = f"{node.hashed:,}/{node.files:,}" if node.files else ""
         style = "" if node.job.in_flight or node.covered else "dim"
         return (
-            Text.assemble((prefix, "dim"), (name, "bold" if node.swallows else style)),
+            Text.assemble((prefix, "dim"), (name, "bold" if node.is_stubborn else style)),
             *(() if self._narrow else (Text(files, style="dim"),)),
             Text(node.worker, style="dim"),
             Text(node.status, style=_STATUS.get(node.status, "dim")),
@@ -117,8 +117,8 @@ class LiveView:
         if cancelled:
             bars.add_row(Text("settled"), self._bar(settled, sum(counts.values()) or 1), self._summary(tree))
         else:
-            spawned = f"{len(tree.nodes):,} of {total.directories:,} directories, {tree.in_flight} in flight"
-            bars.add_row(Text("spawned"), self._bar(len(tree.nodes), total.directories), spawned)
+            spawned = f"{tree.directories:,} of {total.directories:,} directories, {tree.in_flight} in flight"
+            bars.add_row(Text("spawned"), self._bar(tree.directories, total.directories), spawned)
             return (bars, Text())
         return (bars, self._refused(tree))
 

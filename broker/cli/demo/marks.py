@@ -15,6 +15,7 @@ _STYLES = {
     Disposition.ASKED: "yellow",
     Disposition.RECEIVED: "blue",
     Disposition.STOPPED: "green",
+    Disposition.KILLED: "bold red",
     Disposition.ENDED_ITSELF: "magenta",
     Disposition.NEVER_STARTED: "dim",
 }
@@ -22,6 +23,7 @@ _UNICODE = {
     Disposition.ASKED: "◌",
     Disposition.RECEIVED: "◐",
     Disposition.STOPPED: "■",
+    Disposition.KILLED: "✖",
     Disposition.ENDED_ITSELF: "◆",
     Disposition.NEVER_STARTED: "□",
 }
@@ -29,6 +31,7 @@ _ASCII = {
     Disposition.ASKED: "?",
     Disposition.RECEIVED: "~",
     Disposition.STOPPED: "#",
+    Disposition.KILLED: "X",
     Disposition.ENDED_ITSELF: "@",
     Disposition.NEVER_STARTED: "-",
 }
@@ -65,7 +68,7 @@ class Marks:
             return Text(f"{self.refused} spawn refused at the gate", "red")
         if node.disposition is None:
             return self._job(node)
-        if node.swallows and node.disposition is Disposition.RECEIVED:
+        if node.is_stubborn and node.disposition is Disposition.RECEIVED:
             return Text(f"{self.warning} still running: {node.cause} {node.age_s:.1f} s", "bold red")
         glyph, style = self.look(node.disposition)
         lost = f" {node.cause}" if node.still_running and node.cause in (Cause.WORKER_LOST, Cause.NO_WORKER) else ""
@@ -74,9 +77,10 @@ class Marks:
     def _job(self, node: Node) -> Text:
         match node.job:
             case Job.RUNNING:
-                return Text(f"{self.running} hashes", "cyan")
+                return Text(f"{self.running} {'compresses' if node.is_command else 'hashes'}", "cyan")
             case Job.WAITING:
-                open_children = sum(child.job in (Job.QUEUED, Job.RUNNING, Job.WAITING) for child in node.children)
+                children = [child for child in node.children if not child.is_command]
+                open_children = sum(child.job in (Job.QUEUED, Job.RUNNING, Job.WAITING) for child in children)
                 return Text(f"{self.waiting} waits for {open_children} below it", "dim cyan")
             case Job.DONE:
                 return Text(f"{self.done} {node.detail[:12] or 'no digest'}", "dim")

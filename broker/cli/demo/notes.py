@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from broker.cli.demo import words
 from broker.cli.demo.crawl import Crawl
+from broker.cli.demo.straggler import GRACE_S
 from broker.cli.demo.tree import Job, Node, Tree
 from broker.protocol.states import Disposition
 
@@ -27,11 +28,18 @@ class Notes:
         self._swallowed = False
         self._stragglers_at = 0.0
         self._ended = False
+        self._command: set[Disposition] = set()
 
     def look(self, *, cancelled: bool) -> list[str]:
         lines = [*self._lost_workers()]
         if cancelled:
-            lines += [*self._settled_levels(), *self._swallowing(), *self._refusals(), *self._stragglers()]
+            lines += [
+                *self._settled_levels(),
+                *self._swallowing(),
+                *self._ignoring(),
+                *self._refusals(),
+                *self._stragglers(),
+            ]
         return lines
 
     def _lost_workers(self) -> Iterator[str]:
@@ -59,6 +67,16 @@ class Notes:
         if node is not None and node.disposition is Disposition.ENDED_ITSELF and not self._ended:
             self._ended = True
             yield f"{words.place(node)} ended by itself, disposition ended_itself"
+
+    def _ignoring(self) -> Iterator[str]:
+        node = self._tree.command
+        if node is None or node.disposition is None or node.disposition in self._command:
+            return
+        self._command.add(node.disposition)
+        if node.disposition is Disposition.RECEIVED:
+            yield f"{words.place(node)} is a command that ignores SIGTERM; SIGKILL follows after {GRACE_S:g} s"
+        elif node.disposition is Disposition.KILLED:
+            yield f"{words.place(node)} was ended by force (SIGKILL), disposition killed"
 
     def _refusals(self) -> Iterator[str]:
         for node in self._tree.nodes.values():

@@ -26,13 +26,13 @@ def choose(tree: Tree, budget: int, cancelled: bool) -> list[Node]:
 
 
 def _by_weight(tree: Tree, cancelled: bool) -> list[Node]:
-    """Before the cancel what is in flight, longest first; after it the one that swallows, and what was cancelled."""
+    """Before the cancel what is in flight, longest first; after it the stubborn ones, and what was cancelled."""
     nodes = list(tree.nodes.values())
     if not cancelled:
         return sorted(nodes, key=lambda node: not node.job.in_flight)
-    swallowing = [node for node in nodes if node.swallows]
-    refused = [child for node in swallowing for child in node.children if child.job is Job.REFUSED]
-    first = dict.fromkeys([*swallowing, *refused[:REFUSALS_SHOWN]])
+    stubborn = [node for node in nodes if node.is_stubborn]
+    refused = [child for node in stubborn for child in node.children if child.job is Job.REFUSED]
+    first = dict.fromkeys([*stubborn, *refused[:REFUSALS_SHOWN]])
     rest = [node for node in nodes if node not in first]
     return [*first, *sorted(rest, key=lambda node: (not node.covered, node.job is Job.REFUSED))]
 

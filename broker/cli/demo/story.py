@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 import broker
-from broker.cli.demo import words
+from broker.cli.demo import straggler, words
 from broker.cli.demo.crawl import Crawl
 from broker.cli.demo.directory import Count, Root, count
 from broker.cli.demo.fleet import Fleet
@@ -22,14 +22,16 @@ from broker.errors import BrokerUnavailable, NoCancellation
 
 FLEET = 3
 TICK_S = 0.1
+COMMAND = "gzip-archive"
+"""The name of the execution that is a command."""
 CANCEL_AT = 0.45
 """The share of the files that is hashed when the run is cancelled."""
 CANCEL_AT_IN_FLIGHT = 150
 """... or so many executions at a time, where there are many more files than can be hashed in a few seconds."""
 CANCEL_AT_S = 8.0
 """... or, on a slow disc, after so long."""
-PATIENCE_S = 6.0
-"""How long the demo waits for everything to settle; it takes less than half of that."""
+PATIENCE_S = 8.0
+"""How long the demo waits for everything to settle; it takes about half of that."""
 STILL_RUNNING = 3
 """Exit code where something has not settled: no demo does that, unless a worker process was killed."""
 
@@ -53,6 +55,8 @@ class View(Protocol):
 async def tell(root: Root, redis_url: str, view: View) -> int:
     """Runs the demo; the exit code. Raises BrokerUnavailable and what else the control plane raises."""
     tree = Tree(f"demo-{secrets.token_hex(3)}")
+    if straggler.can_run():
+        tree.add_command(COMMAND)
     counting = _in_thread(root)
     async with AsyncExitStack() as stack:
         control = await stack.enter_async_context(broker.connect(redis_url))
@@ -61,6 +65,8 @@ async def tell(root: Root, redis_url: str, view: View) -> int:
         total = await counting
         embedded = redis_url.startswith("embedded:")
         view.open(Scene(root, total, tree, fleet.members, control.redis_url, embedded))
+        if tree.command is None:
+            view.note("left out: the command that ignores SIGTERM, as there is no /proc here")
         crawl = await stack.enter_async_context(Crawl(control, fleet, tree))
         play = _Play(control, crawl, tree, total, view)
         why = await play.crawl()
@@ -89,6 +95,8 @@ class _Play:
 
     def _why_cancel(self, seconds: float) -> str:
         tree, total = self._tree, self._total
+        if not tree.begun and seconds < CANCEL_AT_S and not self._crawl.lost:
+            return ""
         if self._crawl.over:
             return "over"
         if self._crawl.lost:

@@ -29,7 +29,7 @@ class Job(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One directory, which is one execution. `relative` is its path below the root, "" for the root itself."""
+    """One execution: a directory, or the command. `relative` is its path below the root, "" for the root itself."""
 
     execution_id: str
     relative: str
@@ -42,6 +42,7 @@ class Node:
     directories: int = 0
     hashed: int = 0
     swallows: bool = False
+    is_command: bool = False
     detail: str = ""
     covered: bool = False  # the cancel has reached it: its status is `cancelled`
     disposition: Disposition | None = None
@@ -61,7 +62,12 @@ class Node:
     @property
     def not_spawned(self) -> int:
         """Sub-directories that its listing showed and that it has not asked for yet."""
-        return self.directories - len(self.children)
+        return self.directories - sum(not child.is_command for child in self.children)
+
+    @property
+    def is_stubborn(self) -> bool:
+        """Not ended by its cancel: a body that swallows it, or a command that ignores it."""
+        return self.swallows or self.is_command
 
     @property
     def still_running(self) -> bool:
@@ -87,6 +93,7 @@ class Tree:
         self.refused_at_gate = 0
         self.jobs: Counter[Job] = Counter()
         self.root = self.add("", None)
+        self.command: Node | None = None
 
     def add(self, relative: str, parent: Node | None) -> Node:
         node = Node(execution_id(self.run_id, relative), relative, parent, parent.depth + 1 if parent else 0)
@@ -96,10 +103,28 @@ class Tree:
         self.jobs[node.job] += 1
         return node
 
+    def add_command(self, name: str) -> Node:
+        """A command that runs beside the directories, below the root; no directory has an id with an `@`."""
+        root = self.root
+        self.command = Node(f"{self.run_id}:@{name}", name, root, 1, is_command=True)
+        root.children.append(self.command)
+        self.nodes[self.command.execution_id] = self.command
+        self.jobs[self.command.job] += 1
+        return self.command
+
     def move(self, node: Node, job: Job) -> None:
         self.jobs[node.job] -= 1
         self.jobs[job] += 1
         node.job = job
+
+    @property
+    def begun(self) -> bool:
+        """The command, which takes longest to start, and the root are running or have run."""
+        return all(node.job is not Job.QUEUED for node in (self.root, self.command) if node is not None)
+
+    @property
+    def directories(self) -> int:
+        return len(self.nodes) - (self.command is not None)
 
     @property
     def in_flight(self) -> int:
@@ -128,12 +153,14 @@ class Tree:
                 if one.attempts:
                     node.told, node.cause = True, str(one.cause)
             elif node.covered and not report.still_running_truncated:
-                node.disposition = _settled_word(node)
+                node.disposition = _settled_word(node, killed=bool(report.dispositions.get(Disposition.KILLED)))
                 node.covered = node.disposition is not None
 
 
-def _settled_word(node: Node) -> Disposition | None:
+def _settled_word(node: Node, *, killed: bool) -> Disposition | None:
     """The broker says that it is settled, the worker how it ended; None: it had succeeded before it was told."""
+    if node.is_command and killed:
+        return Disposition.KILLED  # only a command can be ended by force, and there is one
     match node.job:
         case Job.DONE | Job.FAILED:
             return Disposition.ENDED_ITSELF if node.told else None

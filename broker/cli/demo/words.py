@@ -51,12 +51,17 @@ def opening(scene: Scene) -> list[str]:
     more = "" if scene.total.complete else "more than "
     pids = ", ".join(str(member.pid) for member in scene.members)
     where = f"{scene.redis_url} ({'embedded: gone when this ends' if scene.embedded else 'yours'})"
-    return [
+    lines = [
         f"job    sha256 of every file below {shown(scene.root.path)}"
         f" ({more}{number(scene.total.directories, 'directory', 'directories')}, {number(scene.total.files, 'file')})",
         f"fleet  {len(scene.members)} worker processes (pid {pids}) on {where}",
         f"run    {scene.tree.run_id}: one execution per directory, spawned as the crawl finds them",
     ]
+    if (command := scene.tree.command) is not None:
+        lines.append(
+            f"also   {place(command)}: a command as an execution; it compresses the files, and ignores SIGTERM"
+        )
+    return lines
 
 
 def place(node: Node) -> str:
@@ -128,6 +133,8 @@ def verdict(report: CancelReport, tree: Tree) -> list[str]:
     lines += [
         f"{place(one)} swallowed its cancel, was named as still running, and ended by itself" for one in swallowed
     ]
+    if (command := tree.command) is not None and command.disposition is Disposition.KILLED:
+        lines.append(f"{place(command)} ignored SIGTERM, was named as still running, and was ended by force (SIGKILL)")
     return lines
 
 
