@@ -327,7 +327,7 @@ async def test_what_was_not_confirmed_in_time_is_not_held(listening: Listening, 
 async def test_what_was_unsubscribed_before_it_was_sent_is_never_sent(listening: Listening, link: Link) -> None:
     listener = await listening.start(await link.open())
     waiting = asyncio.create_task(listener.subscribe("short-lived", ignore))
-    await asyncio.sleep(0)
+    await next_turn()
     await listener.unsubscribe("short-lived")
     with pytest.raises(BrokerUnavailable, match="unsubscribed"):
         await waiting
@@ -468,7 +468,7 @@ async def test_control_messages_reach_the_owner_and_canaries_do_not(
 
 async def test_t05_an_idle_listener_is_pinged_and_stays(listening: Listening, client: Redis, link: Link) -> None:
     """Also with a socket_timeout in the URL, which would end every read."""
-    listener = await listening.start(await link.open() + "?socket_timeout=0.01", ping_every_s=0.02)
+    listener = await listening.start(await link.open() + "?socket_timeout=0.000001", ping_every_s=0.02)
     await wait_until(lambda: link.sent.lower().count(b"ping") >= 3, "pings without a subscription")
     got: list[bytes] = []
     await listener.subscribe("a", got.append)

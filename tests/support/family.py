@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from broker.worker import supervisor_link
 from broker.worker.process import ProcessEnd, ProcessTree
-from broker.worker.reaper.proc import look_up
+from broker.worker.reaper.proc import look_up, read, send
 from tests.support.tree import ROOT
 from tests.support.wait import wait_until
 
@@ -56,6 +59,16 @@ class Family:
         """Without zombies: for those that are nobody's to reap but the system's."""
         return {name: pid for name, pid in self.pids().items() if (process := look_up(pid)) and process.lives}
 
+    def kill(self) -> None:
+        """For a test that has failed: the next ones, and the machine, are spared what it left."""
+        for words in self.words():
+            process = look_up(int(words[1])) if words[1].isdigit() else None
+            if process is not None and self.is_of(process.pid):
+                send(process, signal.SIGKILL)
+
+    def is_of(self, pid: int) -> bool:
+        return f"PIDS={self.file}\0".encode() in read(f"/proc/{pid}/environ")
+
 
 async def shell(script: str, family: Family, **options: float | bool | int) -> ProcessTree:
     return await ProcessTree.start(["sh", "-c", script], env=family.env, **options)  # type: ignore[arg-type]
@@ -98,14 +111,28 @@ asyncio.run(main())
 """
 
 
-def start_caller(manner: str, family: Family) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", CALLER, WHOLE_FAMILY, manner],
-        env=family.env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+def started_caller(manner: str, family: Family) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A caller of its own, which ends as `manner` says when it gets a line; killed when the block is left."""
+    command = [sys.executable, "-W", "ignore", "-c", CALLER, WHOLE_FAMILY, manner]
+    return killed_at_the_end(
+        subprocess.Popen(
+            command,
+            env=family.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a stopped process in the group of the tests would be a danger to them
+        )
     )
+
+
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def changed_program(family: Family, change: str) -> Path:

@@ -11,7 +11,7 @@ def intent(cancel_id: str = "c_1", *, attempt: int = 1, force: bool = False) -> 
 
 
 def held() -> Held:
-    return Held("run-1", "x", "", "", lambda cause: None, start=1)
+    return Held("run-1", "x", "", "", lambda cause, force: None, start=1)
 
 
 def test_t10_a_repeat_is_no_news() -> None:

@@ -91,8 +91,19 @@ def _become(request: Request, signals: Signals, supervisor: int) -> None:  # pra
     os.execvpe(request.argv[0], list(request.argv), request.env)  # noqa: S606
 
 
-def let_go() -> None:
-    """A reader of the command's output must see its end, and a file system must be free to go, while this lives on."""
+def let_go(group: int) -> None:
+    """Drops what the supervisor shares with the command and a terminal, while it lives on.
+
+    A reader of the command's output must see its end, and a file system must be free to go. A session of its own it
+    has from the start, but for a command in the foreground: that had to be forked in the caller's session. To be the
+    parent of one group from another in the same session would, at the end, make the kernel hang up the caller's group.
+    """
+    if group:
+        try:
+            os.setpgid(0, group)  # whoever leads a group may not leave its session
+            os.setsid()
+        except PermissionError:
+            pass  # the caller's group has ended, and with it what could be hung up
     os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for standard in range(3):

@@ -55,8 +55,8 @@ class Supervisor:
             return
         self._grace_s = request.grace_s
         self._below = Tree(self._main) if whole_tree else Group(self._main)
+        let_go(request.group)
         self._say(f'{{"started": {self._main}}}')
-        let_go()
         try:
             while not self._reap():
                 self._listen()

@@ -15,8 +15,10 @@ from tests.support.family import Family
 
 
 @pytest.fixture
-def family(tmp_path: Path) -> Family:
-    return Family(tmp_path)
+def family(tmp_path: Path) -> Iterator[Family]:
+    family = Family(tmp_path)
+    yield family
+    family.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from tests.support.family import (
     WHOLE_FAMILY,
     Family,
     end_of,
+    killed_at_the_end,
     shell,
 )
 
@@ -128,9 +129,8 @@ async def test_ctrl_c_and_the_terminals_input_reach_a_command_in_the_foreground(
     ours, theirs = os.openpty()
     script = f'read word; echo "$word $$" >>"$PIDS"; {CHILD} {SESSION} {MAIN}'
     command = [sys.executable, "-c", AT_A_TERMINAL, script]
-    with subprocess.Popen(
-        command, env=family.env, stdin=theirs, stdout=subprocess.PIPE, start_new_session=True
-    ) as caller:
+    caller = subprocess.Popen(command, env=family.env, stdin=theirs, stdout=subprocess.PIPE, start_new_session=True)
+    with killed_at_the_end(caller):
         os.close(theirs)
         os.write(ours, b"typed\n")
         await family.has("typed", "child", "session", "main")
@@ -140,6 +140,31 @@ async def test_ctrl_c_and_the_terminals_input_reach_a_command_in_the_foreground(
     os.close(ours)
     assert output.decode().splitlines() == ["caller heard it", "ended -2 2"]  # a script's `&` ignores Ctrl-C
     assert family.left() == {}
+
+
+WITH_A_STOPPED_NEIGHBOUR = """
+import asyncio, os, signal, subprocess
+from broker.worker.process import ProcessTree
+
+async def main():
+    neighbour = subprocess.Popen(["sleep", "1000"])
+    os.kill(neighbour.pid, signal.SIGSTOP)
+    os.waitpid(neighbour.pid, os.WUNTRACED)
+    tree = await ProcessTree.start(["true"], foreground=True)
+    assert (await tree.wait()).returncode == 0
+    neighbour.kill()
+    neighbour.wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_tree_in_the_foreground_brings_no_hang_up_to_its_group(family: Family) -> None:
+    """Two groups of one session that are parent and child, one ends, somebody is stopped: the kernel sends SIGHUP."""
+    command = [sys.executable, "-c", WITH_A_STOPPED_NEIGHBOUR]
+    caller = subprocess.Popen(command, env=family.env, stdin=subprocess.DEVNULL, start_new_session=True)
+    with killed_at_the_end(caller):
+        assert await asyncio.to_thread(caller.wait, 20) == 0
 
 
 async def test_in_the_foreground_only_the_tree_is_signalled(family: Family) -> None:

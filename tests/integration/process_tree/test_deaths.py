@@ -22,7 +22,7 @@ from tests.support.family import (
     changed_program,
     end_of,
     shell,
-    start_caller,
+    started_caller,
     supervisor_of,
 )
 from tests.support.wait import wait_until
@@ -54,7 +54,7 @@ def supervisors_of(pid: int) -> list[int]:
 async def test_however_the_caller_ends_nothing_is_left(manner: str, family: Family) -> None:
     if "no pidfd" in manner:
         family.env["REAPER_PROGRAM"] = str(changed_program(family, "import os; del os.pidfd_open"))
-    with start_caller("forks" if "forks" in manner else manner, family) as caller:
+    with started_caller("forks" if "forks" in manner else manner, family) as caller:
         await family.has(*ALL)
         [supervisor] = supervisors_of(caller.pid)
         if "killed" in manner:
@@ -65,7 +65,6 @@ async def test_however_the_caller_ends_nothing_is_left(manner: str, family: Fami
             caller.stdin.flush()
         await wait_until(lambda: not family.left(), "everything to be gone")
         await wait_until(lambda: not ((found := look_up(supervisor)) and found.lives), "the supervisor to end")
-        caller.kill()
 
 
 async def test_an_inner_tree_ends_with_the_outer_one(family: Family) -> None:
@@ -93,7 +92,7 @@ async def test_a_killed_supervisor_is_said_and_what_can_be_found_is_killed(famil
 
 
 async def test_the_command_does_not_outlive_its_supervisor_and_its_caller(family: Family) -> None:
-    with start_caller("waits", family) as caller:
+    with started_caller("waits", family) as caller:
         await family.has(*ALL)
         [supervisor] = supervisors_of(caller.pid)
         os.kill(caller.pid, signal.SIGSTOP)
@@ -101,7 +100,6 @@ async def test_the_command_does_not_outlive_its_supervisor_and_its_caller(family
         await wait_until(lambda: "main" not in family.living(), "the command to be killed by the kernel")
         os.kill(caller.pid, signal.SIGCONT)
         await wait_until(lambda: not family.living(), "the caller to find the others")
-        caller.kill()
 
 
 async def test_a_supervisor_that_was_stopped_is_woken(family: Family) -> None:
@@ -126,7 +124,7 @@ async def test_signals_to_the_supervisor(number: int, family: Family) -> None:
 
 async def test_a_supervisor_that_fails_leaves_nothing(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = "import broker.worker.reaper.supervisor as it; it.Supervisor._obey = lambda self: 1 / 0"
-    monkeypatch.setattr(supervisor_link, "REAPER_PROGRAM", changed_program(family, changed))
+    monkeypatch.setattr(supervisor_link, "PROGRAM", changed_program(family, changed))
     tree = await shell(WHOLE_FAMILY, family)
     await family.has(*ALL)
     tree.terminate(1000)
@@ -135,7 +133,7 @@ async def test_a_supervisor_that_fails_leaves_nothing(family: Family, monkeypatc
 
 
 async def test_a_kernel_without_pidfd_will_do(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_link, "REAPER_PROGRAM", changed_program(family, "import os; del os.pidfd_open"))
+    monkeypatch.setattr(supervisor_link, "PROGRAM", changed_program(family, "import os; del os.pidfd_open"))
     monkeypatch.delattr(os, "pidfd_open")
     tree = await shell(WHOLE_FAMILY, family)
     await family.has(*ALL)
@@ -145,7 +143,7 @@ async def test_a_kernel_without_pidfd_will_do(family: Family, monkeypatch: pytes
 
 
 async def test_a_supervisor_that_cannot_start_is_an_error(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_link, "REAPER_PROGRAM", Path("/dev/null"))
+    monkeypatch.setattr(supervisor_link, "PROGRAM", Path("/dev/null"))
     with pytest.raises(RuntimeError, match="supervisor"):
         await shell(MAIN, family)
     monkeypatch.setattr(sys, "executable", "")
