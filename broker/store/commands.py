@@ -22,6 +22,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from broker.errors import BrokerUnavailable, InvalidInput, StoreRefused
 from broker.observe.log import get_logger
+from broker.store.channel_connection import reap
 from broker.store.scripts import Script
 
 log = get_logger("broker.store")
@@ -54,7 +55,9 @@ class Commands:
                 protocol=2,
                 client_name=client_name,
                 socket_connect_timeout=timeout_s,
-                socket_timeout=timeout_s,
+                # None: redis-py waits with asyncio.wait_for, which on 3.11 can lose a cancel, and then close()
+                # would wait for ever. Each round trip has its own time-out here.
+                socket_timeout=None,
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError as error:
@@ -88,8 +91,7 @@ class Commands:
         """Ends the flusher; what still waits is answered with BrokerUnavailable."""
         self._closed = True
         if self._flusher is not None:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
+            await reap([self._flusher])
         self._fail(self._queue, "the broker's connection was closed")
         self._queue.clear()
         await self._drop_connection()

@@ -13,6 +13,7 @@ import redis
 from broker.errors import BrokerUnavailable, InvalidInput, StoreRefused
 from broker.store.commands import BATCH, Commands, _Waiting
 from tests.support.redis_server import RedisServer
+from tests.support.wait import next_turn
 
 PATIENCE_S = 20.0
 NAME = "commands-under-test"
@@ -195,3 +196,16 @@ def test_a_url_that_cannot_be_one_is_refused_with_its_value(url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         Commands(url)
     assert repr(url) in str(refused.value)
+
+
+async def test_closing_while_a_command_is_being_sent_comes_to_an_end(redis_url: str) -> None:
+    """On 3.11 `asyncio.wait_for`, which redis-py can send with, loses a cancel that comes in the tick of its result."""
+    for turns in range(6):
+        commands = Commands(redis_url)
+        await commands.command("PING")
+        under_way = commands.command("PUBLISH", "channel", b"x")
+        for _ in range(turns):
+            await next_turn()
+        async with asyncio.timeout(5):
+            await commands.close()
+        await asyncio.gather(under_way, return_exceptions=True)
