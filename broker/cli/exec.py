@@ -156,7 +156,8 @@ class _Attended:
         if self._first is None:
             return self._task.result()
         if self._task.cancelled():
-            _say(f"execution {self._job.execution_id} was ended by {self._first.name}")
+            if self._first not in _FROM_TERMINAL:  # who pressed Ctrl-C knows it
+                _say(f"execution {self._job.execution_id} was ended by {self._first.name}")
         elif self._task.result() == CANCELLED:
             return CANCELLED
         return BY_SIGNAL + self._first
@@ -177,8 +178,10 @@ def _command_hears() -> bool:
     if sys.platform != "linux":
         return False
     ours = os.getpgrp()
-    with contextlib.suppress(ProcessLookupError):
-        return any(os.getpgid(each.pid) == ours for each in descendants(os.getpid()))
+    for each in descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):  # it has obeyed already; another may stand there
+            if os.getpgid(each.pid) == ours:
+                return True
     return False
 
 

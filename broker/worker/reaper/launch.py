@@ -61,15 +61,21 @@ def launch(request: Request, signals: Signals) -> tuple[int, int]:
     """Forks and executes: the command's pid, and the errno where it could not be started (0 where it was)."""
     supervisor = os.getpid()
     failure, tell_failure = os.pipe()  # a successful exec closes it
+    gate, open_gate = os.pipe()
+    _join(request.group)
     pid = os.fork()
     if pid == 0:  # pragma: no cover - exec comes before coverage could write
         try:
+            os.close(open_gate)
+            os.read(gate, 1)
             _become(request, signals, supervisor)
         except BaseException as error:  # noqa: BLE001 - whatever it is, there must not be two supervisors
             os.write(tell_failure, b"%d" % (getattr(error, "errno", None) or EINVAL))
         finally:
             os._exit(127)
-    os.close(tell_failure)
+    _leave(request.group)
+    for descriptor in (gate, open_gate, tell_failure):
+        os.close(descriptor)
     errno = int(os.read(failure, 16) or 0)
     os.close(failure)
     return pid, errno
@@ -80,30 +86,35 @@ def _become(request: Request, signals: Signals, supervisor: int) -> None:  # pra
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         return  # it was killed before this one could ask to be told
-    if request.group:
-        try:
-            os.setpgid(0, request.group)
-        except PermissionError:
-            os.setpgid(0, 0)  # the caller's group has ended meanwhile
-    else:
+    if not request.group:
         os.setsid()
     signals.restore_in_child()
     os.execvpe(request.argv[0], list(request.argv), request.env)  # noqa: S606
 
 
-def let_go(group: int) -> None:
-    """Drops what the supervisor shares with the command and a terminal, while it lives on.
+def _join(group: int) -> None:
+    """A command in the foreground is forked in the caller's group, and the supervisor leaves before it executes.
 
-    A reader of the command's output must see its end, and a file system must be free to go. A session of its own it
-    has from the start, but for a command in the foreground: that had to be forked in the caller's session. To be the
-    parent of one group from another in the same session would, at the end, make the kernel hang up the caller's group.
+    For where a process of one group has its parent in another group of the same session, the kernel may hang up the
+    whole group when that process ends: it takes it for a job that nobody can continue any more.
     """
     if group:
         try:
-            os.setpgid(0, group)  # whoever leads a group may not leave its session
+            os.setpgid(0, group)
+        except PermissionError:
+            return  # the caller's group has ended, so the command is started in this one
+
+
+def _leave(group: int) -> None:
+    if group:
+        try:
             os.setsid()
         except PermissionError:
-            pass  # the caller's group has ended, and with it what could be hung up
+            return  # this is still the group's leader, see above
+
+
+def let_go() -> None:
+    """A reader of the command's output must see its end, and a file system must be free to go, while this lives on."""
     os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for standard in range(3):

@@ -55,7 +55,7 @@ class Supervisor:
             return
         self._grace_s = request.grace_s
         self._below = Tree(self._main) if whole_tree else Group(self._main)
-        let_go(request.group)
+        let_go()
         self._say(f'{{"started": {self._main}}}')
         try:
             while not self._reap():

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from broker.worker import supervisor_link
+from broker.worker import process, supervisor_link
 from broker.worker.process import ProcessEnd, ProcessTree
 from broker.worker.reaper.proc import descendants, look_up
 from tests.support.family import (
     ALL,
     CALLER,
     MAIN,
+    ONE,
     WHOLE_FAMILY,
     Family,
     changed_program,
@@ -47,6 +48,7 @@ def supervisors_of(pid: int) -> list[int]:
         "exits at once",
         "becomes another",
         "is killed",
+        "is killed with its group",
         "is killed, forks",
         "is killed, forks, no pidfd",
     ],
@@ -57,7 +59,9 @@ async def test_however_the_caller_ends_nothing_is_left(manner: str, family: Fami
     with started_caller("forks" if "forks" in manner else manner, family) as caller:
         await family.has(*ALL)
         [supervisor] = supervisors_of(caller.pid)
-        if "killed" in manner:
+        if "group" in manner:
+            os.killpg(caller.pid, signal.SIGKILL)
+        elif "killed" in manner:
             caller.kill()
         else:
             assert caller.stdin is not None
@@ -83,8 +87,9 @@ async def test_an_inner_tree_ends_with_the_outer_one(family: Family) -> None:
 
 
 async def test_a_killed_supervisor_is_said_and_what_can_be_found_is_killed(family: Family) -> None:
-    tree = await shell(WHOLE_FAMILY, family)
-    await family.has(*ALL)
+    unmarked = f'env -i PATH="$PATH" PIDS="$PIDS" {ONE} unmarked &'
+    tree = await shell(f"{unmarked} {WHOLE_FAMILY}", family)
+    await family.has("unmarked", *ALL)
     os.kill(supervisor_of(tree), signal.SIGKILL)
     end = await end_of(tree)
     assert (end.returncode, end.proof) == (-signal.SIGKILL, "none")
@@ -125,11 +130,12 @@ async def test_signals_to_the_supervisor(number: int, family: Family) -> None:
 async def test_a_supervisor_that_fails_leaves_nothing(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = "import broker.worker.reaper.supervisor as it; it.Supervisor._obey = lambda self: 1 / 0"
     monkeypatch.setattr(supervisor_link, "PROGRAM", changed_program(family, changed))
+    monkeypatch.setattr(process, "of_lost_tree", lambda *_: [])  # it does so itself
     tree = await shell(WHOLE_FAMILY, family)
     await family.has(*ALL)
     tree.terminate(1000)
     assert (await end_of(tree)).proof == "none"
-    assert family.living() == {}
+    await wait_until(lambda: not family.living(), "everything to be gone")
 
 
 async def test_a_kernel_without_pidfd_will_do(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:

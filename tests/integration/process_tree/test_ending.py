@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import threading
 
 import pytest
 
+from broker.worker import supervisor_link
 from broker.worker.process import ProcessEnd, ProcessTree
 from broker.worker.reaper.proc import look_up
 from tests.support.family import (
@@ -22,6 +22,7 @@ from tests.support.family import (
     STUBBORN,
     WHOLE_FAMILY,
     Family,
+    changed_program,
     end_of,
     shell,
 )
@@ -49,14 +50,14 @@ async def test_what_outlives_the_command_is_ended_and_counted(family: Family) ->
     assert end.forced
 
 
-async def test_what_ends_by_itself_right_after_the_command_is_let(family: Family) -> None:
-    script = """(read line; read never; echo "last $line" >>"$PIDS") <"$FIFO" & echo word >"$FIFO" """
-    fifo = family.file.with_name("fifo")
-    os.mkfifo(fifo)
-    family.env["FIFO"] = str(fifo)
-    end = await end_of(await shell(script, family, grace=0.1))
+async def test_what_ends_by_itself_soon_after_the_command_is_let(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = "import broker.worker.reaper.supervisor as it; it.LINGER_S = 20"
+    monkeypatch.setattr(supervisor_link, "PROGRAM", changed_program(family, patient))
+    end = await end_of(await shell("(sleep 0.3; echo last word >>$PIDS) & exit 4", family))
     assert family.words() == [["last", "word"]]
-    assert (end.left, end.killed) == (0, 0)
+    assert end == ProcessEnd(4, left=0, killed=0, proof="tree")
 
 
 # --- being ended --------------------------------------------------------------------------------------
