@@ -32,7 +32,8 @@ class CancelOptions(TypedDict, total=False):
     """What every cancel takes. Times in seconds.
 
     `wait`: the caller's patience, changes nothing else · `deadline` 30: then `overdue`, redelivery goes on ·
-    `grace` 10: for processes, between SIGTERM and SIGKILL · `force_after` off: then the forced step ·
+    `grace`: for processes, between SIGTERM and SIGKILL, instead of their worker's (10) ·
+    `force_after` off: then the forced step ·
     `give_up` 3600: redelivery ends, still listed open · `order`: bottom_up or bottom_up_barrier ·
     `idempotency_key`: the same key is the same operation · `allow_unknown`: close the gate of what is not
     known yet.
@@ -42,7 +43,7 @@ class CancelOptions(TypedDict, total=False):
     requested_by: str | None
     wait: float | None
     deadline: float
-    grace: float
+    grace: float | None
     force_after: float | None
     give_up: float
     order: str
@@ -176,7 +177,7 @@ def _terms(scope: Scope, target: str, options: CancelOptions) -> CancelTerms:
         reason=options.get("reason"),
         requested_by=options.get("requested_by"),
         deadline=options.get("deadline", 30.0),
-        grace=options.get("grace", 10.0),
+        grace=options.get("grace"),
         force_after=options.get("force_after"),
         give_up=options.get("give_up", 3600.0),
         order=options.get("order", "bottom_up"),

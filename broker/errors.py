@@ -157,7 +157,8 @@ class CancelCause:
 
     `source` is one of `cancel_api` (one execution), `cancel_tree` (a run), `cancel_subtree`, `gate`
     (it met a closed gate), or `fenced` (a newer process or claim has replaced it: the block raises Fenced then).
-    `requested_at_us` is Redis time in microseconds since 1970.
+    `requested_at_us` is Redis time in microseconds since 1970, `grace` the seconds that the
+    canceller gives a process between SIGTERM and SIGKILL, None where it leaves that to the worker.
     """
 
     cancel_id: str
@@ -165,6 +166,7 @@ class CancelCause:
     reason: str | None = None
     requested_by: str | None = None
     requested_at_us: int = 0
+    grace: float | None = None
 
 
 class ExecutionCancelled(BrokerError):

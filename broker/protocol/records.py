@@ -129,6 +129,7 @@ class OperationRecord:
     v: str
     fence: str
     lease_until_us: int
+    grace_us: int | None = None
 
     @classmethod
     def parse(cls, cancel_id: str, raw: str) -> OperationRecord:
@@ -151,4 +152,5 @@ class OperationRecord:
             v=fields["v"],
             fence=fields["fence"],
             lease_until_us=int(fields["lease_until_us"]),
+            grace_us=stamp(fields["grace_us"]),
         )

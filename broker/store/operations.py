@@ -34,7 +34,7 @@ class CancelTerms:
     deadline_us: int = 30_000_000
     give_up_us: int = 3_600_000_000
     force_after_us: int | None = None
-    grace_us: int = 10_000_000
+    grace_us: int | None = None
     idempotency_key: str = ""
     allow_unknown: bool = False
 
@@ -52,7 +52,7 @@ class CancelTerms:
                 "deadline_us": str(self.deadline_us),
                 "give_up_us": str(self.give_up_us),
                 "force_after_us": "" if self.force_after_us is None else str(self.force_after_us),
-                "grace_us": str(self.grace_us),
+                "grace_us": "" if self.grace_us is None else str(self.grace_us),
             }
         )
 

@@ -63,7 +63,8 @@ def _succeed(answer: asyncio.Future[T], result: T) -> None:
 async def wait_for_process(execution: HeldExecution, tree: ProcessTree, grace: float) -> int:
     """Waits until everything below the command is gone; a cancel ends it, a forced one kills it.
 
-    So does the caller's second. The caller's and the broker's together are one: both are told when a tree ends.
+    So does the caller's second. A cancel that names a grace of its own overrides the worker's. The caller's and
+    the broker's together are one: both are told when a tree ends.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
@@ -78,7 +79,8 @@ async def wait_for_process(execution: HeldExecution, tree: ProcessTree, grace: f
                 if execution.forced or by_caller > 1:
                     tree.kill()
                 else:
-                    tree.terminate(grace)
+                    cause = execution.cause
+                    tree.terminate(grace if cause is None or cause.grace is None else cause.grace)
                 cancelled = error
     if cancelled is not None:
         execution.ended_with(_cancelled_outcome(end))

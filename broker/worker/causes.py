@@ -43,4 +43,5 @@ def _cause(cancel_id: str, operation: OperationRecord | None) -> CancelCause:
     if operation is None:
         return CancelCause(cancel_id, Source.GATE)
     source = _SOURCE_OF_SCOPE[operation.scope]
-    return CancelCause(cancel_id, source, operation.reason, operation.requested_by, operation.requested_at_us)
+    grace = None if operation.grace_us is None else operation.grace_us / 1e6
+    return CancelCause(cancel_id, source, operation.reason, operation.requested_by, operation.requested_at_us, grace)

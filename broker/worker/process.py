@@ -19,6 +19,7 @@ What is not:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import secrets
@@ -114,7 +115,9 @@ class ProcessTree:
             tree.pid = await asyncio.shield(tree._started)
         except asyncio.CancelledError:
             tree._link.hang_up()
-            await tree.wait()
+            while not tree._ended.done():  # a second cancel does not make it gone: who says so waits for it
+                with contextlib.suppress(asyncio.CancelledError):
+                    await tree.wait()
             raise
         return tree
 

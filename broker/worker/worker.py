@@ -175,8 +175,9 @@ class Worker:
         """Runs a command as an execution and answers its exit code, negative for a signal.
 
         A cancel sends SIGTERM to everything below the command, and SIGKILL to what is left after `grace`
-        seconds; the end is reported when all of it is gone. The command finds its ids in the environment
-        (`BROKER_RUN_ID`, `BROKER_EXECUTION_ID`). The streams are those of subprocess, without PIPE.
+        seconds (or those that the cancel names); the end is reported when all of it is gone. The command finds
+        its ids in the environment (`BROKER_RUN_ID`, `BROKER_EXECUTION_ID`). The streams are those of subprocess,
+        without PIPE.
         Raises ExecutionCancelled, and what subprocess raises for a command that cannot be started.
         """
         execution = self.execution(run_id, execution_id, parent_execution_id=parent_execution_id)

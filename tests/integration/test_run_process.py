@@ -14,6 +14,7 @@ import broker
 from tests.support.family import ALL, DAEMON, MAIN, STUBBORN, WHOLE_FAMILY, Family
 from tests.support.fleet import RUN, Fleet, open_fleet
 from tests.support.points import PATIENCE_S, holding
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the whole tree is ended on Linux only")
 
@@ -171,3 +172,15 @@ async def test_the_streams_are_the_commands(fleet: Fleet, tmp_path: Path) -> Non
                 script, run_id=RUN, execution_id="x", stdin=source, stdout=to_out, stderr=to_err
             )
     assert (out.read_text(), err.read_text()) == ("heard\nsaid\n", "complained\n")
+
+
+async def test_a_cancel_that_names_a_grace_overrides_the_workers(fleet: Fleet, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    deaf = ["sh", "-c", f"trap '' TERM; touch '{ready}'; while :; do sleep 0.05; done"]
+    running = asyncio.create_task(fleet.worker.run_process(deaf, run_id=RUN, execution_id="deaf", grace=3600.0))
+    await wait_until(ready.exists, "the command to ignore SIGTERM")
+    report = await fleet.control.cancel_run(RUN, grace=0.05, wait=10)
+    assert (report.state, report.dispositions) == ("settled", {"killed": 1})
+    with pytest.raises(broker.ExecutionCancelled) as ended:
+        await running
+    assert ended.value.cause.grace == 0.05

@@ -91,7 +91,7 @@ from broker.worker.process import ProcessTree
 
 async def main():
     supervisor_link.PROGRAM = pathlib.Path(os.environ.get("REAPER_PROGRAM", supervisor_link.PROGRAM))
-    tree = await ProcessTree.start(["sh", "-c", sys.argv[1]], grace=0.2)
+    tree = await ProcessTree.start(["sh", "-c", sys.argv[1]], grace=0.2, foreground=sys.argv[2] == "foreground")
     print(os.getpid(), flush=True)
     if sys.argv[2] == "forks" and os.fork() == 0:
         os.read(0, 1)  # holds a copy of the channel, and outlives the caller

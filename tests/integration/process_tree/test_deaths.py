@@ -49,6 +49,7 @@ def supervisors_of(pid: int) -> list[int]:
         "becomes another",
         "is killed",
         "is killed with its group",
+        "foreground, is killed with its group",
         "is killed, forks",
         "is killed, forks, no pidfd",
     ],
@@ -56,7 +57,7 @@ def supervisors_of(pid: int) -> list[int]:
 async def test_however_the_caller_ends_nothing_is_left(manner: str, family: Family) -> None:
     if "no pidfd" in manner:
         family.env["REAPER_PROGRAM"] = str(changed_program(family, "import os; del os.pidfd_open"))
-    with started_caller("forks" if "forks" in manner else manner, family) as caller:
+    with started_caller(next((how for how in ("forks", "foreground") if how in manner), manner), family) as caller:
         await family.has(*ALL)
         [supervisor] = supervisors_of(caller.pid)
         if "group" in manner:

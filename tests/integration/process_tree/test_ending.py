@@ -109,9 +109,10 @@ async def test_calls_after_the_sigkill_change_nothing(family: Family) -> None:
     assert (await end_of(tree)).killed == 5
 
 
-async def test_what_a_cleanup_starts_is_not_hit(family: Family) -> None:
-    script = """
-        trap 'sh -c "sleep 0.3; echo cleaned up >>$PIDS"; exit 3' TERM
+@pytest.mark.parametrize("before", ["", "exec"])
+async def test_what_a_cleanup_starts_or_becomes_is_not_hit(before: str, family: Family) -> None:
+    script = f"""
+        trap '{before} sh -c "sleep 0.3; echo cleaned up >>$PIDS; exit 3"; exit 3' TERM
         sleep 1000 & echo "main $$" >>"$PIDS"; wait
     """
     tree = await shell(script, family)
