@@ -90,7 +90,15 @@ async def wait_for_process(execution: HeldExecution, tree: ProcessTree, grace: f
     return end.returncode
 
 
+_PROOF = {
+    "tree": "",
+    "group": "; only its process group is known to be gone",
+    "none": "; its supervisor was killed: what could be found was ended",
+}
+
+
 def _cancelled_outcome(end: ProcessEnd) -> Outcome:
-    if end.forced:
-        return Outcome("cancelled", Disposition.KILLED, f"{end.killed} ended by SIGKILL")
-    return Outcome("cancelled", Disposition.STOPPED, f"exit code {end.returncode}")
+    """The detail says where less than the whole tree is proved to be gone."""
+    how = f"{end.killed} ended by SIGKILL" if end.forced else f"exit code {end.returncode}"
+    disposition = Disposition.KILLED if end.forced else Disposition.STOPPED
+    return Outcome("cancelled", disposition, how + _PROOF[end.proof])
