@@ -11,7 +11,7 @@ import importlib
 
 TYPE_CHECKING = False  # what a type checker takes for true, without an import that Ctrl-C could hit
 if TYPE_CHECKING:
-    from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult, Totals
+    from broker.cancel.report import AckLag, CancelReport, ExecutionReport, Lag, NodeResult, Totals
     from broker.cancel.survey import Preview
     from broker.control import Broker, Registered, connect
     from broker.errors import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "broker.cancel.report": ("CancelReport", "ExecutionReport", "Lag", "NodeResult", "Totals"),
+    "broker.cancel.report": ("AckLag", "CancelReport", "ExecutionReport", "Lag", "NodeResult", "Totals"),
     "broker.cancel.survey": ("Preview",),
     "broker.control": ("Broker", "Registered", "connect"),
     "broker.protocol.registration": ("Execution",),
@@ -53,6 +53,7 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "AckLag",
     "AlreadyClaimed",
     "AlreadyTerminal",
     "Broker",

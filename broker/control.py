@@ -17,6 +17,7 @@ from broker.config import cancel_terms, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
 from broker.errors import NotFound
 from broker.protocol.names import check_id, lone_run
+from broker.protocol.records import as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
@@ -193,7 +194,7 @@ def _registration(execution: Execution) -> Registration:
         check_id(execution.parent_execution_id, "parent_execution_id") if execution.parent_execution_id else "",
         check_id(execution.agent_node_id, "agent_node_id") if execution.agent_node_id else "",
         execution.reasoner_id or "",
-        "" if execution.started_at is None else str(round(execution.started_at.timestamp() * 1e6)),
+        "" if execution.started_at is None else str(as_stamp(execution.started_at)),
     )
 
 

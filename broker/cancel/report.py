@@ -9,8 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, stamp, unescape
+from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, as_time, stamp, unescape
 from broker.protocol.states import Cause, Disposition, Scope, is_terminal
 
 STILL_RUNNING_LISTED = 1000
@@ -38,7 +39,7 @@ class NodeResult:
 class ExecutionReport:
     """One execution that is still running although it was cancelled. `age` in seconds since it was told.
 
-    `published_at_us` is None and `attempts` 0 where its turn to be told has not come.
+    `published_at` is None and `attempts` 0 where its turn to be told has not come.
     """
 
     execution_id: str
@@ -48,7 +49,7 @@ class ExecutionReport:
     overdue: bool
     worker_id: str | None
     agent_node_id: str | None
-    published_at_us: int | None
+    published_at: datetime | None
     attempts: int
     age: float
     worker_last_seen: float | None
@@ -69,6 +70,14 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class AckLag:
+    """From the message until its worker had heard, and until the work had ended."""
+
+    received: Lag
+    stopped: Lag
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Numbers of executions in the operation's scope."""
 
@@ -82,7 +91,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class CancelReport:
-    """What is known of one cancel operation. Times are Redis time, in microseconds since 1970.
+    """What is known of one cancel operation. Times are Redis's, to the microsecond, in UTC.
 
     `still_running` names at most the first 1,000, deepest first (`still_running_truncated`);
     `totals.still_running` counts all. `nodes` is what the walk of this call did, empty on a report
@@ -97,15 +106,14 @@ class CancelReport:
     overdue: bool
     reason: str | None
     requested_by: str | None
-    requested_at_us: int
-    settled_at_us: int | None
-    deadline_at_us: int
+    requested_at: datetime
+    settled_at: datetime | None
+    deadline_at: datetime
     totals: Totals
     dispositions: Mapping[str, int]
     still_running: tuple[ExecutionReport, ...]
     still_running_truncated: bool
-    received_lag: Lag
-    stopped_lag: Lag
+    ack_lag: AckLag
     remaining_active_in_run: int
     nodes: tuple[NodeResult, ...] = field(default=(), repr=False)
 
@@ -158,9 +166,9 @@ def build_report(
         overdue=operation.state == "open" and bool(running) and evidence.now_us > operation.deadline_us,
         reason=operation.reason,
         requested_by=operation.requested_by,
-        requested_at_us=operation.requested_at_us,
-        settled_at_us=operation.settled_at_us,
-        deadline_at_us=operation.deadline_us,
+        requested_at=as_time(operation.requested_at_us),
+        settled_at=as_time(operation.settled_at_us),
+        deadline_at=as_time(operation.deadline_us),
         totals=Totals(
             executions=len(evidence.executions),
             cancelled=len(told),
@@ -172,8 +180,7 @@ def build_report(
         dispositions={str(disposition): count for disposition, count in dispositions.items()},
         still_running=tuple(running[:STILL_RUNNING_LISTED]),
         still_running_truncated=len(running) > STILL_RUNNING_LISTED,
-        received_lag=_lag(evidence, told, stopped=False),
-        stopped_lag=_lag(evidence, told, stopped=True),
+        ack_lag=AckLag(_lag(evidence, told, stopped=False), _lag(evidence, told, stopped=True)),
         remaining_active_in_run=active_in_run,
         nodes=nodes,
     )
@@ -218,7 +225,7 @@ def _still_running(execution_id: str, operation: OperationRecord, evidence: Evid
         overdue=evidence.now_us > operation.deadline_us,
         worker_id=worker_id,
         agent_node_id=record.agent_node_id or None,
-        published_at_us=published_us,
+        published_at=as_time(published_us),
         attempts=intent.attempt if intent else 0,
         age=_seconds(evidence.now_us, published_us or operation.requested_at_us),
         worker_last_seen=_seconds(evidence.now_us, worker.seen_at_us) if worker and worker.seen_at_us else None,

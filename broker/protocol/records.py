@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, overload
 
 from broker.protocol.states import Order, Scope
 
@@ -33,6 +34,23 @@ def unescape(text: str) -> str:
 def stamp(text: str) -> int | None:
     """A stamp in microseconds since 1970, None where the field is empty."""
     return int(text) if text else None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@overload
+def as_time(stamp_us: int) -> datetime: ...
+@overload
+def as_time(stamp_us: int | None) -> datetime | None: ...
+def as_time(stamp_us: int | None) -> datetime | None:
+    """A stamp of Redis, in microseconds since 1970, as a time; exact, which a float of seconds is not."""
+    return None if stamp_us is None else _EPOCH + timedelta(microseconds=stamp_us)
+
+
+def as_stamp(time: datetime) -> int:
+    """The stamp of a time that has a zone: microseconds since 1970."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 class ExecutionRecord(NamedTuple):

@@ -21,6 +21,7 @@ PUBLIC = {
     "HeldExecution",
     "current_execution",
     # errors, and the cause that one of them carries
+    "AckLag",
     "AlreadyClaimed",
     "AlreadyTerminal",
     "BrokerError",

@@ -75,7 +75,7 @@ async def test_ten_thousand_executions_on_two_processes_stop_bottom_up(redis_url
     assert report.dispositions == {"stopped": len(running), "never_started": len(queued)}
     totals = report.totals
     assert (totals.executions, totals.cancelled, totals.skipped, totals.errors) == (BIG, len(expected), len(ended), 0)
-    assert report.stopped_lag.count == len(running)
+    assert report.ack_lag.stopped.count == len(running)
     assert len(report.nodes) == BIG
     assert [node.depth for node in report.nodes] == sorted((node.depth for node in report.nodes), reverse=True)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import broker
+from broker.protocol.records import as_stamp
 from broker.worker.listener import WorkerSettings
 from tests.support.fleet import RUN, Body, Fleet, open_fleet
 from tests.support.points import holding, recording
@@ -443,7 +444,7 @@ async def test_a_body_can_look_and_be_called(fleet: Fleet) -> None:
     body = await fleet.body("x", work).begun()
     report = await fleet.control.cancel_run(RUN, reason="r" * 500, requested_by="who")
     assert isinstance(await body.end(), broker.ExecutionCancelled)
-    cause = broker.CancelCause(report.cancel_id, "cancel_tree", "r" * 500, "who", report.requested_at_us)
+    cause = broker.CancelCause(report.cancel_id, "cancel_tree", "r" * 500, "who", as_stamp(report.requested_at))
     await wait_until(lambda: len(called) == 2, "both to be called")
     assert seen == [(False, None), (True, cause)]
     assert sorted(called) == [("after", cause, threading.get_ident()), ("before", cause, threading.get_ident())]

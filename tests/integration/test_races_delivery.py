@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 import broker
 from broker.protocol.messages import CancelMessage
+from broker.protocol.records import as_stamp
 from broker.protocol.states import Source
 from tests.support.fleet import RUN, Body, Fleet, open_fleet, settings
 from tests.support.points import doing, holding, recording
@@ -45,7 +46,7 @@ async def test_cancelled_before_subscribe(redis_url: str) -> None:
             cause = never_ran(await body.end())
             assert body.steps == []
             assert cause == broker.CancelCause(
-                report.cancel_id, "cancel_tree", "user", "ops@example", report.requested_at_us
+                report.cancel_id, "cancel_tree", "user", "ops@example", as_stamp(report.requested_at)
             )
         report = await fleet.control.report(RUN)
         assert (report.state, report.dispositions) == ("settled", {"never_started": 2})
@@ -218,8 +219,8 @@ async def test_a_repeated_cancel_is_the_same_operation(redis_url: str) -> None:
         body = await fleet.body("x", cleanup).begun()
         first = await fleet.control.cancel_run(RUN, reason="first", deadline=30.0)
         again = await fleet.control.cancel_run(RUN, reason="again", deadline=3000.0)
-        assert (again.cancel_id, again.deadline_at_us, again.reason) == (
-            first.cancel_id, first.deadline_at_us, "first",
+        assert (again.cancel_id, again.deadline_at, again.reason) == (
+            first.cancel_id, first.deadline_at, "first",
         )  # fmt: skip
         assert [(node.status, node.skip_reason) for node in again.nodes] == [("cancelled", "terminal")]
         await wait_until(lambda: "cleanup begins" in body.steps, "the cancel")

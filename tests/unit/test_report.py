@@ -104,7 +104,7 @@ def test_what_is_to_be_told_counts_while_the_walk_goes_on() -> None:
     waiting = evidence(CLAIMED._replace(status="running"), intent=None)
     walking = build_report("run-1", replace(OPERATION, phase="walking"), waiting)
     (one,) = walking.still_running
-    assert (one.published_at_us, one.attempts, one.disposition) == (None, 0, Disposition.ASKED)
+    assert (one.published_at, one.attempts, one.disposition) == (None, 0, Disposition.ASKED)
     assert build_report("run-1", OPERATION, waiting).still_running == ()
 
 
@@ -129,15 +129,15 @@ def test_past_the_deadline_it_is_overdue_and_keeps_its_cause() -> None:
 def test_lag_counts_from_the_message_and_only_what_was_told() -> None:
     said = ack("stopped", received=TOLD_US + 2_000, settled=TOLD_US + 7_000)
     report = build_report("run-1", OPERATION, evidence(said=said))
-    assert (report.received_lag.count, report.received_lag.p50_ms) == (1, 2.0)
-    assert (report.stopped_lag.count, report.stopped_lag.max_ms) == (1, 7.0)
+    assert (report.ack_lag.received.count, report.ack_lag.received.p50_ms) == (1, 2.0)
+    assert (report.ack_lag.stopped.count, report.ack_lag.stopped.max_ms) == (1, 7.0)
     never = build_report("run-1", OPERATION, evidence(said=ack("never_started", settled=TOLD_US)))
-    assert (never.received_lag.count, never.stopped_lag.count) == (0, 0)
+    assert (never.ack_lag.received.count, never.ack_lag.stopped.count) == (0, 0)
 
 
 def test_a_clock_that_stepped_back_gives_no_negative_lag() -> None:
     report = build_report("run-1", OPERATION, evidence(said=ack("stopped", settled=TOLD_US - 5_000)))
-    assert report.stopped_lag.max_ms == 0.0
+    assert report.ack_lag.stopped.max_ms == 0.0
 
 
 def test_percentiles_are_nearest_rank() -> None:

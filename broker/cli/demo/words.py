@@ -115,14 +115,14 @@ def disposition_rows(report: CancelReport) -> list[Row]:
 
 
 def lag_rows(report: CancelReport) -> list[tuple[str, Lag]]:
-    return [("received", report.received_lag), ("stopped", report.stopped_lag)]
+    return [("received", report.ack_lag.received), ("stopped", report.ack_lag.stopped)]
 
 
 def verdict(report: CancelReport, tree: Tree) -> list[str]:
     """The report in sentences."""
     if not report.totals.cancelled:
         return ["the job had ended before the cancel reached it: there was nothing left to stop"]
-    took_s = ((report.settled_at_us or 0) - report.requested_at_us) / 1e6
+    took_s = ((report.settled_at or report.requested_at) - report.requested_at).total_seconds()
     lines = [
         f"settled in {took_s:.2f} s: every execution that was running is proved stopped, none is unaccounted for"
         if report.settled
