@@ -7,6 +7,7 @@ import inspect
 PUBLIC = {
     # the control plane's side
     "Broker",
+    "AckLag",
     "CancelReport",
     "Execution",
     "ExecutionReport",
@@ -21,7 +22,6 @@ PUBLIC = {
     "HeldExecution",
     "current_execution",
     # errors, and the cause that one of them carries
-    "AckLag",
     "AlreadyClaimed",
     "AlreadyTerminal",
     "BrokerError",

@@ -1,0 +1,96 @@
+"""What clients send, beside the compatible pair, which parses its own body. Limits stand here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from broker.protocol.names import CANCEL_TEXT_LIMIT, ID_LIMIT
+
+BODY_LIMIT = 8 * 1024 * 1024
+"""Bytes of a request body."""
+EXECUTIONS_LIMIT = 10_000
+"""Executions in one registration, and events in one body."""
+HELD_LIMIT = 10_000
+WAIT_LIMIT_MS = 60_000
+"""Longest patience of a long poll."""
+PAGE_LIMIT = 1_000
+
+Id = Annotated[str, Field(max_length=ID_LIMIT)]
+"""The grammar is checked by `check_id` when it is used; the length here."""
+Text = Annotated[str, Field(max_length=CANCEL_TEXT_LIMIT)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ExecutionRequest(Request):
+    """An execution to be registered."""
+
+    execution_id: str
+    parent_execution_id: str | None = None
+    status: str = "pending"
+    agent_node_id: str | None = None
+    reasoner_id: str | None = None
+    started_at: datetime | None = None
+
+
+class RegisterRequest(Request):
+    executions: Annotated[list[ExecutionRequest], Field(max_length=EXECUTIONS_LIMIT)]
+
+
+class StartRequest(Request):
+    """A worker asks for the claim; `incarnation` is the one that its heartbeat answered with."""
+
+    worker_id: Id
+    incarnation: Annotated[int, Field(ge=1)]
+    run_id: Id | None = None
+    parent_execution_id: Id | None = None
+    agent_node_id: Id | None = None
+    reasoner_id: Id | None = None
+
+
+class FinishRequest(Request):
+    """The holder's end; `queued` gives the claim back. `disposition` counts only where it was cancelled."""
+
+    worker_id: Id
+    incarnation: Annotated[int, Field(ge=1)]
+    start: Annotated[int, Field(ge=1)]
+    status: Annotated[str, Field(min_length=1, max_length=64)]
+    disposition: Literal["stopped", "killed", "ended_itself"] | None = None
+    detail: Text | None = None
+
+
+class AckRequest(Request):
+    """The same JSON as the event `execution.ack`."""
+
+    worker_id: Id
+    incarnation: Annotated[int, Field(ge=1)] | None = None
+    cancel_id: Id | None = None
+    start: Annotated[int, Field(ge=1)]
+    seq: Annotated[int, Field(ge=1)]
+    disposition: Literal["received", "deferred", "refused", "stopped", "killed", "ended_itself"]
+    outcome: Text | None = None
+    detail: Text | None = None
+
+
+class HeldRequest(Request):
+    run_id: Id | None = None
+    execution_id: Id
+
+
+class HeartbeatRequest(Request):
+    """Without `incarnation` a new process begins: the answer says which number it has."""
+
+    incarnation: Annotated[int, Field(ge=1)] | None = None
+    agent_node_id: Id | None = None
+    held: Annotated[list[HeldRequest], Field(max_length=HELD_LIMIT)] = []
+    wait_ms: Annotated[int, Field(ge=0, le=WAIT_LIMIT_MS)] = 0
+
+
+class DeadRequest(Request):
+    incarnation: Annotated[int, Field(ge=1)]
+    reason: Text | None = None
