@@ -13,6 +13,7 @@ TYPE_CHECKING = False  # what a type checker takes for true, without an import t
 if TYPE_CHECKING:
     from broker.cancel.report import AckLag, CancelReport, ExecutionReport, Lag, NodeResult, Totals
     from broker.cancel.survey import Preview
+    from broker.cancel.views import Cancellations, CancellationView, Claim, ExecutionView, RunView
     from broker.control import Broker, Registered, connect
     from broker.errors import (
         AlreadyClaimed,
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "broker.cancel.report": ("AckLag", "CancelReport", "ExecutionReport", "Lag", "NodeResult", "Totals"),
     "broker.cancel.survey": ("Preview",),
+    "broker.cancel.views": ("CancellationView", "Cancellations", "Claim", "ExecutionView", "RunView"),
     "broker.control": ("Broker", "Registered", "connect"),
     "broker.protocol.registration": ("Execution",),
     "broker.worker.execution": ("HeldExecution", "current_execution"),
@@ -61,11 +63,15 @@ __all__ = [
     "BrokerUnavailable",
     "CancelCause",
     "CancelReport",
+    "CancellationView",
+    "Cancellations",
+    "Claim",
     "Conflict",
     "Execution",
     "ExecutionCancelled",
     "ExecutionInOtherRun",
     "ExecutionReport",
+    "ExecutionView",
     "Fenced",
     "HeldExecution",
     "IdempotencyKeyReused",
@@ -80,6 +86,7 @@ __all__ = [
     "Preview",
     "Registered",
     "RunCancelled",
+    "RunView",
     "StoreRefused",
     "Totals",
     "TreeTooDeep",

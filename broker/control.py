@@ -10,12 +10,15 @@ from typing import NamedTuple, Self, TypedDict, Unpack
 
 from broker.cancel.engine import Engine
 from broker.cancel.follow import AckFeed
+from broker.cancel.lookup import Lookup
 from broker.cancel.report import CancelReport
 from broker.cancel.survey import Preview, Survey
 from broker.cancel.sweep import Sweep
+from broker.cancel.views import Cancellations, ExecutionView, RunView
+from broker.cancel.watch import Watches
 from broker.config import cancel_terms, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
-from broker.errors import NotFound
+from broker.errors import InvalidInput, NotFound
 from broker.protocol.names import check_id, lone_run
 from broker.protocol.records import as_stamp
 from broker.protocol.registration import Execution
@@ -27,6 +30,8 @@ from broker.store.operations import CancelTerms, Operations
 from broker.store.reads import Reads
 from broker.store.subscriptions import Subscriptions
 from broker.worker.worker import default_worker_id
+
+PAGE = 1000
 
 
 class CancelOptions(TypedDict, total=False):
@@ -97,13 +102,15 @@ class Broker:
         feed.subscriptions = Subscriptions(self._url, connect_timeout_s=self._timeout_s, on_confirmed=feed.missed)
         stack.push_async_callback(feed.subscriptions.close)
         await feed.subscriptions.start()
-        reads, self._claims = Reads(backend), Claims(backend)
+        self._reads, self._claims = Reads(backend), Claims(backend)
         operations = Operations(backend, driver=default_worker_id())
-        self._survey = Survey(reads, operations)
-        self._engine = Engine(operations, reads, feed)
+        self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
+        self._engine = Engine(operations, self._reads, feed)
         stack.push_async_callback(self._engine.close)
+        self._watches = Watches(self._engine.follow)
+        stack.push_async_callback(self._watches.close)
         if self._sweeping:
-            sweep = Sweep(operations, reads, self._claims, self._engine)
+            sweep = Sweep(operations, self._reads, self._claims, self._engine)
             sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
             stack.push_async_callback(_end, sweeping)
 
@@ -126,6 +133,14 @@ class Broker:
         """What a cancel of the run would touch; changes nothing. Raises NotFound."""
         return await self._survey.preview(check_id(run_id, "run_id"), Scope.RUN)
 
+    async def preview_subtree(self, execution_id: str) -> Preview:
+        """The same for an execution and everything below it."""
+        return await self._survey.preview(await self._known_run_of(execution_id), Scope.SUBTREE, execution_id)
+
+    async def preview_execution(self, execution_id: str) -> Preview:
+        """The same for just one execution."""
+        return await self._survey.preview(await self._known_run_of(execution_id), Scope.EXECUTION, execution_id)
+
     async def cancel_run(self, run_id: str, **options: Unpack[CancelOptions]) -> CancelReport:
         """Cancels every execution of a run, deepest first. Raises NotFound; see `Engine.cancel`."""
         return await self._cancel(check_id(run_id, "run_id"), Scope.RUN, "", options)
@@ -141,16 +156,50 @@ class Broker:
         """
         return await self._cancel(await self._run_of(execution_id, options), Scope.EXECUTION, execution_id, options)
 
-    async def report(self, run_id: str, cancel_id: str | None = None) -> CancelReport:
-        """What is known of a cancel; without `cancel_id` of the run's widest. Raises NotFound, NoCancellation."""
-        return await self._survey.report(check_id(run_id, "run_id"), cancel_id)
+    async def report(self, run_id: str, cancel_id: str | None = None, *, wait: float | None = None) -> CancelReport:
+        """What is known of a cancel; without `cancel_id` of the run's widest. Raises NotFound, NoCancellation.
+
+        With `wait` it answers when the cancel is settled, or after these seconds.
+        """
+        return await self._report(check_id(run_id, "run_id"), cancel_id, wait)
+
+    async def report_execution(self, execution_id: str, *, wait: float | None = None) -> CancelReport:
+        """The same for the narrow cancel of an execution, which may have no run; else for its run's widest."""
+        run_id = await self._known_run_of(execution_id)
+        own = (await self._reads.gates(run_id)).executions.get(execution_id)
+        return await self._report(run_id, own, wait)
+
+    async def _report(self, run_id: str, cancel_id: str | None, wait: float | None) -> CancelReport:
+        if wait is None:
+            return await self._survey.report(run_id, cancel_id)
+        wait_s, operation = check_seconds(wait, "wait"), await self._survey.operation(run_id, cancel_id)
+        settled = await self._watches.settled(run_id, operation.cancel_id, wait_s)
+        return settled or await self._survey.report(run_id, operation.cancel_id)
+
+    async def execution(self, execution_id: str) -> ExecutionView:
+        """One execution with both its axes. Raises NotFound."""
+        return await self._lookup.execution(await self._known_run_of(execution_id), execution_id)
+
+    async def run(self, run_id: str, *, cursor: int = 0, limit: int = PAGE) -> RunView:
+        """A page of a run, in the order of registration. Raises NotFound."""
+        return await self._lookup.run(check_id(run_id, "run_id"), *_page(cursor, limit))
+
+    async def cancellations(self, state: str = "open", *, cursor: int = 0, limit: int = PAGE) -> Cancellations:
+        """A page of the operations of all runs, oldest first; `state` is open, settled or all."""
+        return await self._lookup.cancellations(state, *_page(cursor, limit))
+
+    async def _known_run_of(self, execution_id: str) -> str:
+        run_id = await self._claims.run_of(check_id(execution_id, "execution_id"))
+        if run_id is None:
+            raise NotFound(f"execution {execution_id} not found")
+        return run_id
 
     async def _run_of(self, execution_id: str, options: CancelOptions) -> str:
+        if not options.get("allow_unknown"):
+            return await self._known_run_of(execution_id)
         run_id = await self._claims.run_of(check_id(execution_id, "execution_id"))
         if run_id is not None:
             return run_id
-        if not options.get("allow_unknown"):
-            raise NotFound(f"execution {execution_id} not found")
         run_id = lone_run(execution_id)
         await self._claims.index(run_id, [execution_id])
         return run_id
@@ -196,6 +245,12 @@ def _registration(execution: Execution) -> Registration:
         execution.reasoner_id or "",
         "" if execution.started_at is None else str(as_stamp(execution.started_at)),
     )
+
+
+def _page(cursor: int, limit: int) -> tuple[int, int]:
+    if cursor < 0 or not 0 < limit <= PAGE:
+        raise InvalidInput(f"cursor {cursor!r}, limit {limit!r}: allowed are a cursor from 0 and 1 to {PAGE} at once")
+    return cursor, limit
 
 
 async def _end(task: asyncio.Task[None]) -> None:

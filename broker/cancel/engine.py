@@ -9,6 +9,7 @@ The operation is durable before anything is told, so any process can go on where
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -61,7 +62,16 @@ class Engine:
                 await self._drive_behind(run_id, operation, results)
             if ends_at is not None:
                 await follower.wait_settled(operation, ends_at, partial(self._settler.settle, run_id, operation))
-        return await self._survey.report(run_id, operation.cancel_id, nodes=tuple(results.values()))
+        nodes = tuple(results.values())
+        return await self._survey.report(run_id, operation.cancel_id, nodes=nodes, repeated=opened.repeated)
+
+    async def follow(self, run_id: str, cancel_id: str) -> CancelReport:
+        """The report of an operation, whoever drives it, once it is settled. Raises NotFound, NoCancellation."""
+        operation = await self._survey.operation(run_id, cancel_id)
+        async with self._follower(run_id) as follower:
+            await follower.listen()
+            await follower.wait_settled(operation, math.inf, partial(self._settler.settle, run_id, operation))
+        return await self._survey.report(run_id, cancel_id)
 
     async def _gate_and_listen(self, run_id: str, terms: CancelTerms, follower: Follower | None) -> Opened:
         """A caller that waits is subscribed to the acks while the gate closes, not after."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from broker.protocol.names import public_run
 from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, as_time, stamp, unescape
 from broker.protocol.states import Cause, Disposition, Scope, is_terminal
 
@@ -95,10 +96,11 @@ class CancelReport:
 
     `still_running` names at most the first 1,000, deepest first (`still_running_truncated`);
     `totals.still_running` counts all. `nodes` is what the walk of this call did, empty on a report
-    that only reads. `remaining_active_in_run` counts the other non-terminal executions of the run.
+    that only reads; `repeated` says that there was such an operation before. `remaining_active_in_run`
+    counts the other non-terminal executions of the run. `run_id` is None for an execution without a run.
     """
 
-    run_id: str
+    run_id: str | None
     cancel_id: str
     scope: Scope
     target: str | None
@@ -116,6 +118,7 @@ class CancelReport:
     ack_lag: AckLag
     remaining_active_in_run: int
     nodes: tuple[NodeResult, ...] = field(default=(), repr=False)
+    repeated: bool = False
 
     @property
     def settled(self) -> bool:
@@ -152,18 +155,19 @@ def build_report(
     *,
     active_in_run: int = 0,
     nodes: tuple[NodeResult, ...] = (),
+    repeated: bool = False,
 ) -> CancelReport:
     """The report of one operation over the executions of its scope, whoever cancelled them."""
     running = _stragglers(operation, evidence)
     told = [one for one in evidence.executions if one in evidence.intents]
     dispositions = Counter(disposition_of(evidence.acks.get(one)) for one in told)
     return CancelReport(
-        run_id=run_id,
+        run_id=public_run(run_id),
         cancel_id=operation.cancel_id,
         scope=operation.scope,
         target=operation.target or None,
         state=operation.state,
-        overdue=operation.state == "open" and bool(running) and evidence.now_us > operation.deadline_us,
+        overdue=is_overdue(operation, len(running), evidence.now_us),
         reason=operation.reason,
         requested_by=operation.requested_by,
         requested_at=as_time(operation.requested_at_us),
@@ -183,7 +187,13 @@ def build_report(
         ack_lag=AckLag(_lag(evidence, told, stopped=False), _lag(evidence, told, stopped=True)),
         remaining_active_in_run=active_in_run,
         nodes=nodes,
+        repeated=repeated,
     )
+
+
+def is_overdue(operation: OperationRecord, outstanding: int, now_us: int) -> bool:
+    """Past its deadline with something still running: worse, but nothing is given another name for it."""
+    return operation.state == "open" and outstanding > 0 and now_us > operation.deadline_us
 
 
 def _stragglers(operation: OperationRecord, evidence: Evidence) -> list[ExecutionReport]:

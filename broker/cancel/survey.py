@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from broker.cancel.report import CancelReport, Evidence, NodeResult, Worker, build_report
+from broker.cancel.tree import Tree, forest_of
+from broker.cancel.views import effective_status
 from broker.cancel.walk import Forest, Walk, walk
 from broker.errors import NoCancellation, NotFound
 from broker.protocol.names import public_run
@@ -44,7 +46,7 @@ class Snapshot:
 class Preview(NamedTuple):
     """What a cancel would touch now: nothing was changed. `would_cancel` counts the non-terminal ones."""
 
-    run_id: str
+    run_id: str | None
     scope: Scope
     target: str | None
     executions: int
@@ -58,6 +60,7 @@ class Survey:
     def __init__(self, reads: Reads, operations: Operations) -> None:
         self._reads = reads
         self._operations = operations
+        self._tree = Tree(reads)
 
     async def load(self, run_id: str, operation: OperationRecord) -> Snapshot:
         """Every execution in the operation's scope."""
@@ -67,8 +70,7 @@ class Survey:
         if scope is Scope.EXECUTION:
             return await self._load_one(run_id, target)
         executions = await self._reads.executions(run_id)
-        forest = Forest((one, record.parent_execution_id, record.order_us) for one, record in executions.items())
-        walked = walk(forest, target or None)
+        walked = walk(forest_of(executions), target or None)
         depths = {one: level.depth for level in walked for one in level.execution_ids}
         return Snapshot({one: executions[one] for one in depths}, walked, depths)
 
@@ -83,21 +85,32 @@ class Survey:
         snapshot = await self._load(run_id, scope, target)
         if not snapshot.executions:
             raise NotFound(f"execution {target} not found" if target else f"run {public_run(run_id)} not found")
-        nodes = tuple(map(snapshot.node, snapshot.executions))
-        would_cancel = sum(not snapshot.was_terminal(node.execution_id) for node in nodes)
-        return Preview(run_id, scope, target or None, len(nodes), would_cancel, nodes)
+        snapshot = await self._in_its_tree(run_id, scope, snapshot)
+        covers = await self._tree.covers(run_id, list(snapshot.executions))
+        statuses = {one: effective_status(record, covers.get(one)) for one, record in snapshot.executions.items()}
+        nodes = tuple(replace(snapshot.node(one), status=status) for one, status in statuses.items())
+        would_cancel = sum(not status.terminal for status in statuses.values())
+        return Preview(public_run(run_id), scope, target or None, len(nodes), would_cancel, nodes)
+
+    async def _in_its_tree(self, run_id: str, scope: Scope, snapshot: Snapshot) -> Snapshot:
+        """The depth of a narrow cancel's execution: nothing but a report needs it."""
+        if scope is not Scope.EXECUTION:
+            return snapshot
+        return replace(snapshot, depths={one: await self._tree.depth(run_id, one) for one in snapshot.executions})
 
     async def report(
-        self, run_id: str, cancel_id: str | None = None, *, nodes: tuple[NodeResult, ...] = ()
+        self, run_id: str, cancel_id: str | None = None, *, nodes: tuple[NodeResult, ...] = (), repeated: bool = False
     ) -> CancelReport:
         """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
-        operation = await self._operation(run_id, cancel_id)
+        operation = await self.operation(run_id, cancel_id)
         snapshot = await self._load(run_id, operation.scope, operation.target)
+        snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
         evidence = await self._evidence(run_id, snapshot)
         state = await self._reads.run_state(run_id)
-        return build_report(run_id, operation, evidence, active_in_run=state.active, nodes=nodes)
+        return build_report(run_id, operation, evidence, active_in_run=state.active, nodes=nodes, repeated=repeated)
 
-    async def _operation(self, run_id: str, cancel_id: str | None) -> OperationRecord:
+    async def operation(self, run_id: str, cancel_id: str | None) -> OperationRecord:
+        """The operation, by default the widest one, of those the oldest. Raises NotFound and NoCancellation."""
         if cancel_id is not None:
             operation = await self._reads.operation(run_id, cancel_id)
             if operation is None:

@@ -202,6 +202,18 @@ class Operations:
         )
         return [_split_entry(entry) for entry in entries]
 
+    async def listed(self) -> list[tuple[str, str]]:
+        """Every operation on the work list, settled or not: (run id, cancel id)."""
+        found: dict[str, None] = {}
+        cursor = "0"
+        while True:
+            cursor, page = await self._backend.commands.command(
+                "ZSCAN", self._backend.keys.work_list, cursor, "COUNT", 1000
+            )
+            found.update(dict.fromkeys(page[0::2]))
+            if str(cursor) == "0":
+                return [_split_entry(entry) for entry in found]
+
     async def due_at(self, run_id: str, cancel_id: str) -> int | None:
         score = await self._backend.commands.command("ZSCORE", self._backend.keys.work_list, f"{run_id}|{cancel_id}")
         return None if score is None else int(float(score))

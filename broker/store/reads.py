@@ -34,6 +34,17 @@ class WorkerState(NamedTuple):
     seen_at_us: int | None
 
 
+class Gates(NamedTuple):
+    """The closed gates of a run: the cancel id of the run's own, and of each subtree's by its target.
+
+    `executions` has the narrow cancels by theirs, which gate nothing.
+    """
+
+    run: str | None
+    subtrees: Mapping[str, str]
+    executions: Mapping[str, str]
+
+
 class Reads:
     """Reads of one run; nothing here writes."""
 
@@ -59,6 +70,30 @@ class Reads:
             for at in range(0, len(page), 2):
                 found[page[at]] = ExecutionRecord.parse(page[at + 1])
         return found
+
+    async def some_executions(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, ExecutionRecord]:
+        """Those of the executions that are recorded."""
+        found = await self._pick(self._backend.run(run_id).executions, execution_ids)
+        return {one: ExecutionRecord.parse(raw) for one, raw in found.items()}
+
+    async def some_intents(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, IntentRecord]:
+        found = await self._pick(self._backend.run(run_id).intents, execution_ids)
+        return {one: IntentRecord.parse(raw) for one, raw in found.items()}
+
+    async def some_acks(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, AckRecord]:
+        found = await self._pick(self._backend.run(run_id).acks, execution_ids)
+        return {one: AckRecord.parse(raw) for one, raw in found.items()}
+
+    async def gates(self, run_id: str) -> Gates:
+        found: dict[str, str] = {}
+        async for page in self._scan(self._backend.run(run_id).gates):
+            found.update(zip(page[0::2], page[1::2], strict=True))
+        run_gate = found.pop("*", None)
+        return Gates(
+            run=run_gate,
+            subtrees={target: one for target, one in found.items() if target[0] not in "=#"},
+            executions={target[1:]: one for target, one in found.items() if target[0] == "="},
+        )
 
     async def intents(self, run_id: str) -> dict[str, IntentRecord]:
         found: dict[str, IntentRecord] = {}
@@ -130,10 +165,10 @@ class Reads:
             return list(execution_ids)
         if operation.scope is Scope.EXECUTION:
             return [one for one in execution_ids if one == operation.target]
-        parents = await self._ancestors(run_id, execution_ids)
-        return [one for one in execution_ids if _is_below(one, operation.target, parents)]
+        parents = await self.ancestors(run_id, execution_ids)
+        return [one for one in execution_ids if is_below(one, operation.target, parents)]
 
-    async def _ancestors(self, run_id: str, execution_ids: Iterable[str]) -> Mapping[str, str]:
+    async def ancestors(self, run_id: str, execution_ids: Iterable[str]) -> Mapping[str, str]:
         """Parents of the executions and of all their ancestors, a level of them in one read.
 
         Where the tree is so deep that this takes too many reads, the whole run is read instead.
@@ -155,6 +190,13 @@ class Reads:
             wanted = list(dict.fromkeys([*rest, *(one for one in found if one and one not in parents)]))
         return parents
 
+    async def _pick(self, key: str, fields: Sequence[str]) -> dict[str, str]:
+        """The fields of a hash that it has, in pages."""
+        pages = [fields[at : at + PAGE] for at in range(0, len(fields), PAGE)]
+        answers = await asyncio.gather(*(self._backend.commands.command("HMGET", key, *page) for page in pages))
+        pairs = (zip(page, values, strict=True) for page, values in zip(pages, answers, strict=True))
+        return {field: raw for page in pairs for field, raw in page if raw is not None}
+
     async def _scan(self, key: str, verb: str = "HSCAN") -> AsyncIterator[list[str]]:
         cursor = "0"
         while True:
@@ -164,7 +206,8 @@ class Reads:
                 return
 
 
-def _is_below(execution_id: str, target: str, parents: Mapping[str, str]) -> bool:
+def is_below(execution_id: str, target: str, parents: Mapping[str, str]) -> bool:
+    """Whether it is the target, or the target is one of its known ancestors."""
     seen: set[str] = set()
     while execution_id and execution_id not in seen:
         if execution_id == target:
