@@ -230,7 +230,7 @@ async def test_allow_unknown_closes_the_gate_of_what_comes_later(
     assert (await parts.start(RUN, "later")).code == "cancelled"
     assert await observer.first_attempts() == []
     alone = await b.cancel_execution("lonely", allow_unknown=True)
-    assert (alone.state, alone.run_id) == ("settled", "@lonely")
+    assert (alone.state, alone.run_id) == ("settled", None)
     assert (await parts.start("@lonely", "lonely")).code == "cancelled"
 
 
