@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         RunCancelled,
         StoreRefused,
         TreeTooDeep,
+        WorkerAlive,
         WorkerIdInUse,
     )
     from broker.protocol.registration import Execution
@@ -91,6 +92,7 @@ __all__ = [
     "Totals",
     "TreeTooDeep",
     "Worker",
+    "WorkerAlive",
     "WorkerIdInUse",
     "connect",
     "current_execution",

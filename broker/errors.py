@@ -15,7 +15,8 @@ BrokerError
 │   ├── IdempotencyKeyReused     the key was given to a different cancel before
 │   ├── RunCancelled             registered under a closed gate: recorded, and never to be started
 │   ├── Fenced                   a newer process has this worker id, or the claim was superseded
-│   └── WorkerIdInUse            a live process has this worker id
+│   ├── WorkerIdInUse            a live process has this worker id
+│   └── WorkerAlive              declared dead while its heart beats
 ├── ExecutionCancelled           raised out of a worker's block: the work was cancelled
 ├── StoreRefused                 Redis refused a command: out of memory, read-only, missing rights
 ├── BrokerUnavailable            Redis cannot be reached, or did not answer in time
@@ -149,6 +150,12 @@ class WorkerIdInUse(Conflict):
     """Another live process has this worker id."""
 
     code = "worker_id_in_use"
+
+
+class WorkerAlive(Conflict):
+    """A worker whose heart beats is not dead: its process has to end first."""
+
+    code = "worker_alive"
 
 
 @dataclass(frozen=True, slots=True)

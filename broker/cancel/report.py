@@ -137,7 +137,10 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was read of a run: the executions in scope with their depths, and what was said of them."""
+    """What was read of a run: the executions in scope with their depths, and what was said of them.
+
+    `deadlines` has the deadline of every operation of the run: what an earlier one told is late by that, too.
+    """
 
     executions: Mapping[str, ExecutionRecord]
     depths: Mapping[str, int]
@@ -146,6 +149,7 @@ class Evidence:
     worker_of_slot: Mapping[str, str]
     workers: Mapping[str, Worker]
     now_us: int
+    deadlines: Mapping[str, int] = field(default_factory=dict)
 
 
 def build_report(
@@ -167,7 +171,7 @@ def build_report(
         scope=operation.scope,
         target=operation.target or None,
         state=operation.state,
-        overdue=is_overdue(operation, len(running), evidence.now_us),
+        overdue=operation.state == "open" and any(one.overdue for one in running),
         reason=operation.reason,
         requested_by=operation.requested_by,
         requested_at=as_time(operation.requested_at_us),
@@ -232,7 +236,7 @@ def _still_running(execution_id: str, operation: OperationRecord, evidence: Evid
         depth=evidence.depths.get(execution_id, 0),
         disposition=disposition_of(ack),
         cause=cause_of(record, intent, ack, worker),
-        overdue=evidence.now_us > operation.deadline_us,
+        overdue=evidence.now_us > _deadline_us(operation, intent, evidence),
         worker_id=worker_id,
         agent_node_id=record.agent_node_id or None,
         published_at=as_time(published_us),
@@ -241,6 +245,12 @@ def _still_running(execution_id: str, operation: OperationRecord, evidence: Evid
         worker_last_seen=_seconds(evidence.now_us, worker.seen_at_us) if worker and worker.seen_at_us else None,
         detail=unescape(ack.detail) or None if ack else None,
     )
+
+
+def _deadline_us(operation: OperationRecord, intent: IntentRecord | None, evidence: Evidence) -> int:
+    """The earlier one of the operation's and of that which told it: adopting it buys no time (trap T21)."""
+    told_us = evidence.deadlines.get(intent.cancel_id) if intent else None
+    return operation.deadline_us if told_us is None else min(operation.deadline_us, told_us)
 
 
 def cause_of(
@@ -274,13 +284,17 @@ def _seconds(now_us: int, then_us: int) -> float:
 
 
 def _lag(evidence: Evidence, told: Iterable[str], *, stopped: bool) -> Lag:
-    """Published → heard, or published → ended; what was settled without being told has no lag."""
+    """Published → heard, or published → ended; what was settled without being told has no lag.
+
+    A proof of death is no answer: what is lost was heard if it ever said so, and its end is unknown (trap T35).
+    """
     samples: list[float] = []
     for one in told:
         ack = evidence.acks.get(one)
         if ack is None or ack.disposition == Disposition.NEVER_STARTED:
             continue
-        heard_us = stamp(ack.settled_at_us) if stopped else stamp(ack.received_at_us) or stamp(ack.settled_at_us)
+        ended_us = stamp(ack.settled_at_us) if ack.disposition != Disposition.LOST else None
+        heard_us = ended_us if stopped else stamp(ack.received_at_us) or ended_us
         published_us = evidence.intents[one].published_at_us
         if heard_us is not None and heard_us != published_us:  # equal: settled by the script that wrote the intent
             samples.append(max(0, heard_us - published_us) / 1000)

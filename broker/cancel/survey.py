@@ -125,10 +125,11 @@ class Survey:
         raise NoCancellation(f"run {run_id} was never cancelled")
 
     async def _evidence(self, run_id: str, snapshot: Snapshot) -> Evidence:
-        intents, acks, slots, now_us = await asyncio.gather(
+        intents, acks, slots, operations, now_us = await asyncio.gather(
             self._reads.intents(run_id),
             self._reads.acks(run_id),
             self._reads.worker_ids(run_id),
+            self._reads.operations(run_id),
             self._operations.now_us(),
         )
         wanted = _workers_of_interest(snapshot, intents, slots)
@@ -136,7 +137,8 @@ class Survey:
             state.worker_id: Worker(state.worker_id, state.alive, state.ever_seen, state.seen_at_us)
             for state in (await self._reads.workers(wanted)).values()
         }
-        return Evidence(snapshot.executions, snapshot.depths, intents, acks, slots, workers, now_us)
+        deadlines = {one.cancel_id: one.deadline_us for one in operations}
+        return Evidence(snapshot.executions, snapshot.depths, intents, acks, slots, workers, now_us, deadlines)
 
 
 def _workers_of_interest(

@@ -1,7 +1,8 @@
 """The second chance: what the first driver could not finish, any process finishes.
 
 The work list has one entry an operation. Whoever finds one due takes its lease, so two sweeps never do the
-same; walks it again if its driver died or its tree has changed; settles it; or tells again what was told
+same; walks it again if its driver died or its tree has changed; loses what is proved gone; settles it; or tells
+again what was told
 and is not settled, with growing pauses.
 """
 
@@ -9,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Iterable
 
 from broker.cancel.engine import Engine
+from broker.cancel.liveness import Liveness, Unsettled
 from broker.cancel.settle import SETTLED_DUE_US, Settler
 from broker.errors import BrokerError
 from broker.observe import signals
@@ -26,6 +29,7 @@ SECOND_US = 1_000_000
 HOUR_US = 3_600_000_000
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
 LONGEST_PAUSE_US = 60 * SECOND_US
+LONGEST_LOOK_US = 15 * SECOND_US  # a heart that has stopped, and a process that has replaced one, are seen by looking
 
 
 class Sweep:
@@ -36,6 +40,7 @@ class Sweep:
         self._reads = reads
         self._claims = claims
         self._settler = Settler(operations, reads)
+        self._liveness = Liveness(reads, claims)
         self._engine = engine
 
     async def keep(self, every_s: float = 1.0) -> None:
@@ -99,21 +104,28 @@ class Sweep:
         """Settles or tells again; answers when the operation is due next."""
         if operation.state == "settled":
             return now_us + HOUR_US
+        in_scope = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
+        unsettled = await self._liveness.look(run_id, in_scope)
+        await self._liveness.lose(run_id, unsettled)
         if await self._settler.settle(run_id, operation) == "settled":
             return now_us + SETTLED_DUE_US
         if now_us > operation.give_up_us:
             return now_us + HOUR_US
-        return await self._redeliver(run_id, operation, now_us)
+        return await self._redeliver(run_id, operation, unsettled, now_us)
 
-    async def _redeliver(self, run_id: str, operation: OperationRecord, now_us: int) -> int:
-        unsettled = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
-        intents = await self._claims.intents(run_id, unsettled)
+    async def _redeliver(self, run_id: str, operation: OperationRecord, unsettled: Unsettled, now_us: int) -> int:
+        intents = await self._claims.intents(run_id, unsettled.records)
         forcing = _is_forcing(operation, now_us)
-        due = [one for one, intent in intents.items() if _is_due(intent, now_us, forcing)]
+        due_us = {one: _due_us(intent, heard=unsettled.is_heard(one)) for one, intent in intents.items()}
+        due = [one for one, intent in intents.items() if due_us[one] <= now_us or (forcing and not intent.force)]
         for at in range(0, len(due), CHUNK):
             await self._operations.redeliver(run_id, operation, due[at : at + CHUNK], force=forcing)
+        await self._liveness.ask(run_id, unsettled, due)
         await signals.reached("sweep.redelivered", f"{operation.cancel_id}:{len(due)}")
-        return now_us + _next_look_us(operation, intents, now_us)
+        for one in due:
+            told = intents[one]._replace(attempt=intents[one].attempt + 1)
+            due_us[one] = _due_us(told, heard=unsettled.is_heard(one))
+        return now_us + _next_look_us(operation, due_us.values(), now_us)
 
 
 def _is_forcing(operation: OperationRecord, now_us: int) -> bool:
@@ -121,8 +133,11 @@ def _is_forcing(operation: OperationRecord, now_us: int) -> bool:
     return after_us is not None and now_us >= operation.requested_at_us + after_us
 
 
-def _is_due(intent: IntentRecord, now_us: int, forcing: bool) -> bool:
-    return (forcing and not intent.force) or now_us >= intent.published_at_us + told_for_us(intent.attempt)
+def _due_us(intent: IntentRecord, *, heard: bool) -> int:
+    """When it is to be told again. One that was heard only cleans up: it is told at the longest pause."""
+    if heard:
+        return intent.published_at_us + told_for_us(intent.attempt - 1) + LONGEST_PAUSE_US
+    return intent.published_at_us + told_for_us(intent.attempt)
 
 
 def told_for_us(attempt: int) -> int:
@@ -133,11 +148,11 @@ def told_for_us(attempt: int) -> int:
     )
 
 
-def _next_look_us(operation: OperationRecord, intents: dict[str, IntentRecord], now_us: int) -> int:
+def _next_look_us(operation: OperationRecord, due_us: Iterable[int], now_us: int) -> int:
     """Until the next attempt of any, with jitter; a forced step that is still to come is not slept through."""
-    waits = [intent.published_at_us + told_for_us(intent.attempt + 1) - now_us for intent in intents.values()]
+    waits = [one - now_us for one in due_us]
     if operation.force_after_us is not None and not _is_forcing(operation, now_us):
         waits.append(operation.requested_at_us + operation.force_after_us - now_us)
     shortest = min(waits, default=SECOND_US)
-    pause_us = max(SECOND_US // 4, min(shortest, LONGEST_PAUSE_US))
+    pause_us = max(SECOND_US // 4, min(shortest, LONGEST_LOOK_US))
     return round(pause_us * random.uniform(1.0, 1.2))  # noqa: S311 - jitter

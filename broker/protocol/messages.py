@@ -58,9 +58,22 @@ class CanaryMessage(_Message):
     nonce: str
 
 
-Message = Annotated[CancelMessage | AcksMessage | CanaryMessage, Field(discriminator="type")]
-_ADAPTER: TypeAdapter[CancelMessage | AcksMessage | CanaryMessage] = TypeAdapter(Message)
-_KNOWN = frozenset({"cancel", "acks", "canary"})
+class DoYouHoldMessage(_Message):
+    """Broker to a worker process, on its control channel: it has said nothing of these, are they held at all?
+
+    `executions` pairs execution id and start number. A process of another incarnation is not meant.
+    """
+
+    type: Literal["do_you_hold"] = "do_you_hold"
+    run_id: str
+    executions: list[tuple[str, int]]
+    incarnation: int
+
+
+AnyMessage = CancelMessage | AcksMessage | CanaryMessage | DoYouHoldMessage
+Message = Annotated[AnyMessage, Field(discriminator="type")]
+_ADAPTER: TypeAdapter[AnyMessage] = TypeAdapter(Message)
+_KNOWN = frozenset({"cancel", "acks", "canary", "do_you_hold"})
 
 
 class _Envelope(BaseModel):
@@ -70,7 +83,7 @@ class _Envelope(BaseModel):
     type: str
 
 
-def parse_message(payload: bytes | str) -> CancelMessage | AcksMessage | CanaryMessage | None:
+def parse_message(payload: bytes | str) -> AnyMessage | None:
     """One message, or None where its type is unknown or its version is higher than ours.
 
     Raises InvalidInput where the payload is not a message.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from broker.store.commands import Commands
 from broker.store.keys import Keys, Lifetimes, RunKeys
 from broker.store.scripts import Script, Scripts
+
+FIELDS_A_READ = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,13 @@ class Backend:
     ) -> asyncio.Future[Any]:
         """Queues a script on all keys of a run."""
         return self.commands.call(script, self.keys.run(run_id), *repeated, patience_s=patience_s, **arguments)
+
+    async def fields(self, key: str, names: Sequence[str]) -> dict[str, str]:
+        """Those fields of a hash that there are, 500 in one read."""
+        pages = [names[at : at + FIELDS_A_READ] for at in range(0, len(names), FIELDS_A_READ)]
+        answers = await asyncio.gather(*(self.commands.command("HMGET", key, *page) for page in pages))
+        pairs = (pair for page, values in zip(pages, answers, strict=True) for pair in zip(page, values, strict=True))
+        return {name: str(value) for name, value in pairs if value is not None}
 
     async def close(self) -> None:
         await self.commands.close()

@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from broker.errors import ExecutionInOtherRun, WorkerIdInUse
+from broker.errors import ExecutionInOtherRun, NotFound, WorkerAlive, WorkerIdInUse
+from broker.observe.log import get_logger
+from broker.protocol.messages import DoYouHoldMessage
 from broker.protocol.records import ExecutionRecord, IntentRecord, OperationRecord, escape, unescape
 from broker.store.backend import Backend
 from broker.store.groups import Groups
+from broker.store.keys import DAY_S
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT
 
-INTENTS_A_READ = 500
+log = get_logger("broker.store")
+
+WORKER_TRACE_S = 7 * DAY_S  # as long as a run without activity lives: after that nobody asks for the worker
 FOR_EVER = float("inf")  # what was done is said until it is accepted (trap T25)
 
 
@@ -65,6 +70,14 @@ class Ack(NamedTuple):
     disposition: str
     outcome: str = ""
     detail: str = ""
+
+
+class Loss(NamedTuple):
+    """A claim that is proved gone, and the proof in words."""
+
+    execution_id: str
+    start: int
+    proof: str
 
 
 class Claims:
@@ -120,10 +133,11 @@ class Claims:
         await self._wake(run_id, [cancel_id for _, _, reopened in answers for cancel_id in reopened])
         return dict(zip((one.execution_id for one in executions), codes, strict=True))
 
-    async def _wake(self, run_id: str, cancel_ids: Iterable[str]) -> None:
+    async def _wake(self, run_id: str, cancel_ids: Iterable[str], patience_s: float | None = None) -> None:
         """Reopened operations are due now; the work list lies in another slot than the run."""
+        key = self._backend.keys.work_list
         for cancel_id in dict.fromkeys(cancel_ids):
-            await self._backend.commands.command("ZADD", self._backend.keys.work_list, "0", f"{run_id}|{cancel_id}")
+            await self._backend.commands.command("ZADD", key, "0", f"{run_id}|{cancel_id}", patience_s=patience_s)
 
     def _register_chunk(self, run_id: str, chunk: Sequence[Registration]) -> asyncio.Future[Any]:
         fields = [
@@ -209,14 +223,44 @@ class Claims:
                 escape(ack.detail),
             )
         ]
-        _, *codes = await self._backend.on_run(
+        _, reopened, *codes = await self._backend.on_run(
             self._backend.scripts.ack,
             run_id,
             *fields,
             patience_s=patience_s,
             channels=self._backend.keys.channels(run_id),
         )
+        await self._wake(run_id, reopened, patience_s)
         return [str(code) for code in codes]
+
+    async def lose(
+        self, run_id: str, holder: Holder, losses: Sequence[Loss], *, patience_s: float | None = None
+    ) -> list[str]:
+        """Settles as lost what that holder had claimed and is proved to have no more: EACH words of lose.lua.
+
+        A claim that is not exactly this one is left alone. Takes any number; 100 go in one script call.
+        """
+        codes: list[str] = []
+        for at in range(0, len(losses), CHUNK):
+            claims = [
+                (one.execution_id, holder.worker_id, str(holder.incarnation), str(one.start), escape(one.proof))
+                for one in losses[at : at + CHUNK]
+            ]
+            _, *answered = await self._backend.on_run(
+                self._backend.scripts.lose,
+                run_id,
+                *(field for claim in claims for field in claim),
+                patience_s=patience_s,
+                channels=self._backend.keys.channels(run_id),
+            )
+            codes += answered
+        return codes
+
+    async def ask(self, run_id: str, holder: Holder, claims: Sequence[tuple[str, int]]) -> None:
+        """Asks a worker process on its control channel whether it holds these: execution id and start number."""
+        message = DoYouHoldMessage(run_id=run_id, executions=list(claims), incarnation=holder.incarnation)
+        channel = self._backend.keys.control_channel(holder.worker_id)
+        await self._backend.commands.publish(channel, message.model_dump_json().encode())
 
     async def report_status(self, run_id: str, execution_id: str, status: str) -> str:
         """What someone says who does not hold the execution; a RETURNS word of report_status.lua."""
@@ -234,25 +278,13 @@ class Claims:
 
     async def intents(self, run_id: str, execution_ids: Iterable[str]) -> dict[str, IntentRecord]:
         """The durable cancels of those that have one."""
-        wanted = list(execution_ids)
-        key = self._backend.run(run_id).intents
-        pages = [wanted[at : at + INTENTS_A_READ] for at in range(0, len(wanted), INTENTS_A_READ)]
-        waiting = [self._backend.commands.command("HMGET", key, *page) for page in pages]
-        found: dict[str, IntentRecord] = {}
-        for page, values in zip(pages, await asyncio.gather(*waiting), strict=True):
-            found.update({one: IntentRecord.parse(raw) for one, raw in zip(page, values, strict=True) if raw})
-        return found
+        found = await self._backend.fields(self._backend.run(run_id).intents, list(execution_ids))
+        return {one: IntentRecord.parse(raw) for one, raw in found.items()}
 
-    async def start_numbers(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, int]:
-        """The number of the newest claim of each, open or not."""
-        key = self._backend.run(run_id).executions
-        pages = [execution_ids[at : at + INTENTS_A_READ] for at in range(0, len(execution_ids), INTENTS_A_READ)]
-        waiting = [self._backend.commands.command("HMGET", key, *page) for page in pages]
-        found: dict[str, int] = {}
-        for page, values in zip(pages, await asyncio.gather(*waiting), strict=True):
-            records = zip(page, values, strict=True)
-            found.update({one: int(ExecutionRecord.parse(raw).start) for one, raw in records if raw})
-        return found
+    async def records(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, ExecutionRecord]:
+        """What is known of each; `start` is the number of its newest claim, open or not."""
+        found = await self._backend.fields(self._backend.run(run_id).executions, execution_ids)
+        return {one: ExecutionRecord.parse(raw) for one, raw in found.items()}
 
     async def operation(self, run_id: str, cancel_id: str) -> OperationRecord | None:
         raw = await self._backend.commands.command("HGET", self._backend.run(run_id).cancels, cancel_id)
@@ -271,6 +303,34 @@ class Claims:
                 f"worker id {worker_id} belongs to a process whose heart beats; wait for it to end or choose another id"
             )
         return int(await self._backend.commands.command("INCR", self._backend.keys.incarnation(worker_id)))
+
+    async def declare_dead(self, worker_id: str, incarnation: int, reason: str) -> int:
+        """Somebody with the right says that this process is gone: what it holds of cancelled work is lost.
+
+        Answers the counter of the worker id, now above that incarnation; a repeat changes nothing. Raises
+        WorkerAlive while its heart beats, NotFound where the worker id never had that incarnation.
+        """
+        commands, keys = self._backend.commands, self._backend.keys
+        # Heartbeat and counter may lie in two Cluster slots, so this is two steps, and a heart may beat in between
+        # (a process that was stopped and goes on). It harms nothing: a beat is answered with the counter, so such a
+        # process finds itself fenced, stops what it holds and says so, and that takes the loss back. The other order
+        # would fence a worker that is alive.
+        if await commands.command("HGET", keys.worker(worker_id), "incarnation") == str(incarnation):
+            raise WorkerAlive(
+                f"the heart of worker {worker_id}, incarnation {incarnation}, beats; end its process, and wait until "
+                "its heartbeat has expired"
+            )
+        # The reason first: who sees the counter raised finds it. Alone it means nothing.
+        note = f"{incarnation}|{reason}"
+        known = await commands.command("GET", keys.incarnation(worker_id))
+        if int(known or 0) == incarnation:
+            await commands.command("SET", keys.declared_dead(worker_id), note, "EX", WORKER_TRACE_S)
+        call = commands.call(self._backend.scripts.declare_dead, (keys.incarnation(worker_id),), dead=str(incarnation))
+        code, *newest = await call
+        if code == "unknown":
+            raise NotFound(f"worker {worker_id} has no incarnation {incarnation}; the newest is {known or 'none'}")
+        log.warning("worker.declared_dead", worker_id=worker_id, incarnation=incarnation, reason=reason)
+        return int(newest[0])
 
     async def is_alive(self, worker_id: str) -> bool:
         return bool(await self._backend.commands.command("EXISTS", self._backend.keys.worker(worker_id)))
@@ -294,7 +354,10 @@ class Claims:
             ttl_ms=str(int(ttl_s * 1000)),
         )
         newest = self._backend.commands.command("GET", self._backend.keys.incarnation(holder.worker_id))
-        (_, of_record), counter = await asyncio.gather(beat, newest)
+        (_, of_record, *seen_at_us), counter = await asyncio.gather(beat, newest)
+        if seen_at_us:
+            key = self._backend.keys.last_seen(holder.worker_id)
+            await self._backend.commands.command("SET", key, seen_at_us[0], "EX", WORKER_TRACE_S)
         return max(int(of_record), int(counter or 0))
 
     async def touch(self, run_id: str) -> None:

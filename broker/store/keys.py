@@ -5,11 +5,11 @@
 | `<ns>:{R}:run` | hash | with the run | every script: epoch, active, finished, expires_at_ms, last_activity_ms |
 | `<ns>:{R}:gates` | hash | 30 d after the run's end | open_cancel: `*`, target, `=`target (narrow), `#subtrees` |
 | `<ns>:{R}:cancels` | hash | with the run | open_cancel, driver scripts, reopening ones |
-| `<ns>:{R}:executions` | hash | with the run | register, start, finish, publish_cancels, ack |
+| `<ns>:{R}:executions` | hash | with the run | register, start, finish, publish_cancels, ack, lose |
 | `<ns>:{R}:workers` | hash | with the run | start, finish, ack: slot → worker id, `=`worker id → slot |
 | `<ns>:{R}:missing` | set | with the run | register, start |
 | `<ns>:{R}:intents` | hash | with the run | publish_cancels, redeliver, register, start, finish |
-| `<ns>:{R}:acks` | hash | with the run | ack, finish, and what settles as never_started |
+| `<ns>:{R}:acks` | hash | with the run | ack, finish, lose, and what settles as never_started |
 | `<ns>:{R}:unsettled` | zset | with the run | what tells and what settles |
 | `<ns>:{R}:log` | stream, about 1,000 entries | with the run | audit of every operation |
 | `<ns>:{R}:open` | set | with the run | cancel ids that are not settled |
@@ -17,7 +17,9 @@
 | `<ns>:execution:<id>` | string | 30 d | index: execution id → run, verified at every use |
 | `<ns>:open` | zset | never: the work list of all replicas, one entry an operation | list_operation, sweep |
 | `<ns>:worker:<id>` | hash | 15 s | heartbeat, leave |
-| `<ns>:worker:<id>:inc` | counter | never: a lower number would fence live workers | process start |
+| `<ns>:worker:<id>:inc` | counter | never: a lower number would fence live workers | process start, declare_dead |
+| `<ns>:worker-seen:<id>` | string | 7 d | heartbeat: Redis time of the last one, for when the heart has stopped |
+| `<ns>:worker-dead:<id>` | string | 7 d | declare_dead: `<incarnation>|<reason>` of the last declaration |
 
 A run lives 7 days after its last activity, 24 hours after it has finished (DESIGN section 3, PROTOCOL).
 """
@@ -91,6 +93,12 @@ class Keys:
 
     def incarnation(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}:inc"
+
+    def last_seen(self, worker_id: str) -> str:
+        return f"{self.namespace}:worker-seen:{worker_id}"
+
+    def declared_dead(self, worker_id: str) -> str:
+        return f"{self.namespace}:worker-dead:{worker_id}"
 
     @property
     def work_list(self) -> str:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord
+from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, stamp
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
 
@@ -26,12 +26,34 @@ class RunState(NamedTuple):
 
 
 class WorkerState(NamedTuple):
-    """What the last heartbeat of a worker said; `alive` is False where it has expired or there was none."""
+    """What the last heartbeat of a worker said; `alive` is False where it has expired or there was none.
+
+    `beating` is the incarnation of the process whose heart beats, `newest` the counter of the worker id: 0 where
+    there is none. `seen_at_us` is known for a week after the last beat. `declared_dead` is the incarnation and the
+    reason of the last declaration.
+    """
 
     worker_id: str
-    alive: bool
-    ever_seen: bool
+    beating: int
+    newest: int
     seen_at_us: int | None
+    declared_dead: tuple[int, str] | None
+
+    @property
+    def alive(self) -> bool:
+        return self.beating > 0
+
+    @property
+    def ever_seen(self) -> bool:
+        return self.newest > 0
+
+    def proof_against(self, incarnation: int) -> str | None:
+        """Why that process is known to be gone, None where it is not (DESIGN section 3, "lost needs proof")."""
+        if incarnation >= self.newest:
+            return None
+        if self.declared_dead is not None and self.declared_dead[0] == incarnation:
+            return f"declared dead: {self.declared_dead[1]}"
+        return f"newer incarnation {self.newest}"
 
 
 class Gates(NamedTuple):
@@ -73,15 +95,15 @@ class Reads:
 
     async def some_executions(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, ExecutionRecord]:
         """Those of the executions that are recorded."""
-        found = await self._pick(self._backend.run(run_id).executions, execution_ids)
+        found = await self._backend.fields(self._backend.run(run_id).executions, execution_ids)
         return {one: ExecutionRecord.parse(raw) for one, raw in found.items()}
 
     async def some_intents(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, IntentRecord]:
-        found = await self._pick(self._backend.run(run_id).intents, execution_ids)
+        found = await self._backend.fields(self._backend.run(run_id).intents, execution_ids)
         return {one: IntentRecord.parse(raw) for one, raw in found.items()}
 
     async def some_acks(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, AckRecord]:
-        found = await self._pick(self._backend.run(run_id).acks, execution_ids)
+        found = await self._backend.fields(self._backend.run(run_id).acks, execution_ids)
         return {one: AckRecord.parse(raw) for one, raw in found.items()}
 
     async def gates(self, run_id: str) -> Gates:
@@ -149,15 +171,25 @@ class Reads:
         return found
 
     async def workers(self, worker_ids: Iterable[str]) -> dict[str, WorkerState]:
-        """The heartbeats of some workers."""
-        wanted = list(dict.fromkeys(worker_ids))
+        """The heartbeats of some workers, and which of their processes is the newest."""
+        return dict(await asyncio.gather(*map(self._worker, dict.fromkeys(worker_ids))))
+
+    async def _worker(self, worker_id: str) -> tuple[str, WorkerState]:
         keys, command = self._backend.keys, self._backend.commands.command
-        beats = await asyncio.gather(*(command("HGET", keys.worker(one), "seen_at_us") for one in wanted))
-        seen = await asyncio.gather(*(command("EXISTS", keys.incarnation(one)) for one in wanted))
-        return {
-            one: WorkerState(one, beat is not None, bool(ever), int(beat) if beat else None)
-            for one, beat, ever in zip(wanted, beats, seen, strict=True)
-        }
+        (incarnation, beat), newest, seen, declared = await asyncio.gather(
+            command("HMGET", keys.worker(worker_id), "incarnation", "seen_at_us"),
+            command("GET", keys.incarnation(worker_id)),
+            command("GET", keys.last_seen(worker_id)),
+            command("GET", keys.declared_dead(worker_id)),
+        )
+        dead = declared.partition("|") if declared else None
+        return worker_id, WorkerState(
+            worker_id,
+            beating=int(incarnation or 0),
+            newest=int(newest or 0),
+            seen_at_us=stamp(beat or seen or ""),
+            declared_dead=(int(dead[0]), dead[2]) if dead else None,
+        )
 
     async def in_scope(self, run_id: str, operation: OperationRecord, execution_ids: Sequence[str]) -> list[str]:
         """Those of the executions that the operation's scope contains: the tree decides, no marks."""
@@ -189,13 +221,6 @@ class Reads:
             found = (parents[one] for one in page)
             wanted = list(dict.fromkeys([*rest, *(one for one in found if one and one not in parents)]))
         return parents
-
-    async def _pick(self, key: str, fields: Sequence[str]) -> dict[str, str]:
-        """The fields of a hash that it has, in pages."""
-        pages = [fields[at : at + PAGE] for at in range(0, len(fields), PAGE)]
-        answers = await asyncio.gather(*(self._backend.commands.command("HMGET", key, *page) for page in pages))
-        pairs = (zip(page, values, strict=True) for page, values in zip(pages, answers, strict=True))
-        return {field: raw for page in pairs for field, raw in page if raw is not None}
 
     async def _scan(self, key: str, verb: str = "HSCAN") -> AsyncIterator[list[str]]:
         cursor = "0"

@@ -127,6 +127,8 @@ class Scripts:
         self.start = load("start")
         self.finish = load("finish")
         self.ack = load("ack")
+        self.lose = load("lose")
+        self.declare_dead = load("declare_dead")
         self.report_status = load("report_status")
         self.heartbeat = load("heartbeat")
         self.leave = load("leave")

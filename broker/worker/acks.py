@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from broker.errors import StoreRefused
 from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
-from broker.store.claims import Ack, Claims, Holder
+from broker.store.claims import Ack, Claims, Holder, Loss
 from broker.store.operations import CHUNK
 from broker.worker.held import Held
 
@@ -21,6 +21,7 @@ log = get_logger("broker.worker")
 T = TypeVar("T")
 
 FOR_EVER = float("inf")
+NOT_HELD = "not_held"
 PAUSE_S = (0.1, 5.0)
 
 
@@ -43,16 +44,24 @@ class Acks:
         self._claims = claims
         self._holder = holder
         self._waiting: defaultdict[str, list[Ack]] = defaultdict(list)
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[object]] = set()
 
     def say(self, held: Held, disposition: Disposition, detail: str = "") -> None:
         """Queues one; what is said in the same turn of the loop goes in one script call."""
         waiting = self._waiting[held.run_id]
         waiting.append(Ack(held.execution_id, held.start, held.next_seq(), disposition, detail=detail))
         if len(waiting) == 1:
-            task = asyncio.ensure_future(self._send(held.run_id))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            self._keep(self._send(held.run_id))
+
+    def not_held(self, run_id: str, claims: Sequence[tuple[str, int]]) -> None:
+        """These claims, execution id and start number, are not held here: they are lost."""
+        losses = [Loss(one, start, NOT_HELD) for one, start in claims]
+        self._keep(insist(partial(self._claims.lose, run_id, self._holder, losses, patience_s=FOR_EVER)))
+
+    def _keep(self, sending: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     async def _send(self, run_id: str) -> None:
         acks = self._waiting.pop(run_id)

@@ -31,8 +31,8 @@ from broker.errors import (
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.store.claims import StartAnswer
+from broker.worker.ghosts import FENCED
 from broker.worker.held import Held
-from broker.worker.intents import FENCED
 from broker.worker.listener import Listener
 from broker.worker.outcome import NEVER_RAN, Outcome, outcome_of
 

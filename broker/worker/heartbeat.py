@@ -44,7 +44,7 @@ class Heartbeat:
         )
         if newest > listener.holder.incarnation:
             listener.fence(newest)
-        if settings.poll:
+        if settings.poll and not listener.fenced:
             await listener.intents.poll()
         await self._touch_runs()
 

@@ -18,22 +18,23 @@ from broker.protocol.records import IntentRecord
 from broker.store.claims import Claims
 from broker.worker.acks import Acks
 from broker.worker.causes import Causes
+from broker.worker.ghosts import Ghosts
 from broker.worker.held import Held
 
 log = get_logger("broker.worker")
 
 RECEIVED_AFTER_S = 0.05  # PROTOCOL: `received` is worth a message only where stopping takes longer
-FENCED = "fenced"
 
 
 class Intents:
     """Finds the cancels of what is `held`, and hands each to its body once; lives on the listener's loop."""
 
-    def __init__(self, held: Mapping[str, Held], claims: Claims, causes: Causes, acks: Acks) -> None:
+    def __init__(self, held: Mapping[str, Held], claims: Claims, causes: Causes, acks: Acks, ghosts: Ghosts) -> None:
         self._held = held
         self._claims = claims
         self._causes = causes
         self._acks = acks
+        self._ghosts = ghosts
         self._wanted: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
         self._seen_epochs: dict[str, str] = {}
@@ -78,7 +79,7 @@ class Intents:
         for run_id, epoch in epochs.items():
             if seen.get(run_id, "0") != epoch:
                 await self._read({run_id: by_run[run_id]})
-                await self._stop_superseded(run_id, by_run[run_id])
+                await self._ghosts.look(run_id, by_run[run_id])
                 seen[run_id] = epoch
         for run_id in seen.keys() - by_run.keys():
             del seen[run_id]
@@ -102,17 +103,6 @@ class Intents:
                 if held := self._held.get(execution_id):
                     self._apply(held, intent, causes[intent.cancel_id])
                     await signals.reached("worker.applied", execution_id)
-
-    async def _stop_superseded(self, run_id: str, execution_ids: list[str]) -> None:
-        """Where our heart was taken for dead, another may have claimed what is held here: it goes on, ours ends."""
-        newest = await self._claims.start_numbers(run_id, execution_ids)
-        for execution_id, start in newest.items():
-            held = self._held.get(execution_id)
-            if held is not None and 0 < held.start < start and not held.ended:
-                log.error("execution.superseded", execution_id=execution_id, start=held.start, newest=start)
-                held.fire(
-                    CancelCause("", FENCED, f"start {start} of {execution_id} has replaced start {held.start}"), False
-                )
 
     def begin(self, held: Held, start: int) -> None:
         """The claim is ours: what was heard before it is applied now."""

@@ -26,9 +26,10 @@ from broker.store.keys import Lifetimes
 from broker.store.subscriptions import Subscriptions
 from broker.worker.acks import Acks, insist
 from broker.worker.causes import Causes
+from broker.worker.ghosts import Ghosts
 from broker.worker.heartbeat import Heartbeat
 from broker.worker.held import Held
-from broker.worker.intents import FENCED, Intents
+from broker.worker.intents import Intents
 from broker.worker.mailbox import Mailbox
 from broker.worker.outcome import NEVER_RAN, Outcome
 
@@ -183,12 +184,14 @@ class Listener:
             canary_every_s=settings.canary_s,
             connect_timeout_s=settings.timeout_s,
             on_confirmed=self._on_confirmed,
+            on_control=lambda payload: self.intents.look(self._ghosts.asked(payload)),
         )
         try:
             self.holder = Holder(settings.worker_id, await self._claims.new_incarnation(settings.worker_id))
             self._acks = Acks(self._claims, self.holder)
             self._causes = Causes(self._claims)
-            self.intents = Intents(self.held, self._claims, self._causes, self._acks)
+            self._ghosts = Ghosts(self.held, self._claims, self._acks, self.holder)
+            self.intents = Intents(self.held, self._claims, self._causes, self._acks, self._ghosts)
             await self._subscriptions.start()
             await self._heart.beat()
             self._ready.set_result(None)
@@ -320,9 +323,7 @@ class Listener:
         log.error(
             "worker.fenced", worker_id=self.settings.worker_id, incarnation=self.holder.incarnation, newest=newest
         )
-        cause = CancelCause("", FENCED, f"a newer process (incarnation {newest}) runs as {self.settings.worker_id}")
-        for held in list(self.held.values()):
-            held.fire(cause, False)
+        self._ghosts.fence(newest)
 
 
 def _pass_on(done: asyncio.Task[T], answer: asyncio.Future[T] | Future[T]) -> None:

@@ -46,6 +46,7 @@ PUBLIC = {
     "RunCancelled",
     "StoreRefused",
     "TreeTooDeep",
+    "WorkerAlive",
     "WorkerIdInUse",
 }
 

@@ -30,6 +30,7 @@ FIXED = {
     "RunCancelled": ("run_cancelled", 409, 1, False),
     "Fenced": ("fenced", 409, 1, False),
     "WorkerIdInUse": ("worker_id_in_use", 409, 1, False),
+    "WorkerAlive": ("worker_alive", 409, 1, False),
     "ExecutionCancelled": ("execution_cancelled", 409, 1, False),
     "BrokerUnavailable": ("broker_unavailable", 503, 6, True),
     "StoreRefused": ("store_refused", 503, 1, False),

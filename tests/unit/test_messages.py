@@ -8,13 +8,21 @@ from pathlib import Path
 import pytest
 
 from broker.errors import InvalidInput
-from broker.protocol.messages import AcksMessage, CanaryMessage, CancelMessage, parse_message
+from broker.protocol.messages import (
+    AcksMessage,
+    AnyMessage,
+    CanaryMessage,
+    CancelMessage,
+    DoYouHoldMessage,
+    parse_message,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
-KINDS: dict[str, type[CancelMessage | AcksMessage | CanaryMessage]] = {
+KINDS: dict[str, type[AnyMessage]] = {
     "cancel": CancelMessage,
     "acks": AcksMessage,
     "canary": CanaryMessage,
+    "do_you_hold": DoYouHoldMessage,
 }
 
 
@@ -37,7 +45,7 @@ def test_unknown_fields_are_ignored() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    ['{"v":1,"type":"do_you_hold"}', '{"v":2,"type":"cancel","execution":"renamed"}', '{"v":99,"type":"x"}'],
+    ['{"v":1,"type":"do_you_sing"}', '{"v":2,"type":"cancel","execution":"renamed"}', '{"v":99,"type":"x"}'],
 )
 def test_what_comes_from_the_future_is_dropped(payload: str) -> None:
     assert parse_message(payload) is None

@@ -2,14 +2,15 @@
 -- KEYS run_keys
 -- ARGV channels: prefix of the run's channels
 -- ARGV (execution_id worker_id incarnation start seq disposition outcome detail)...: at most 100
--- RETURNS acked: a code for each
+-- RETURNS acked: cancel ids to look at again, then a code for each
 -- EACH applied: recorded
+-- EACH reopened: it was lost, it was said, and here its holder speaks: it is stopping, and unsettled again
 -- EACH repeat: nothing new: known, or of a lower rank or number
 -- EACH late: of an older claim; logged, not applied
 -- EACH not_cancelled: there is no intent for it
 -- EACH not_found: no such execution
--- INCLUDE clock statuses lifetime executions operations acks
-local events, ended = {}, {}
+-- INCLUDE clock statuses lifetime executions operations cover acks evidence
+local events, ended, reopened = {}, {}, {}
 
 local function is_news(ack, rank, seq)
   local before = RANK[ack.disposition]
@@ -23,27 +24,8 @@ local function settle_claim(execution_id, e, ack)
   redis.call('ZREM', unsettled_key, execution_id)
 end
 
-local function apply(execution_id, said)
-  local e = read_execution(execution_id)
-  if not e then
-    return 'not_found'
-  end
-  if redis.call('HEXISTS', intents_key, execution_id) == 0 then
-    return 'not_cancelled'
-  end
-  local slot = worker_slot(said.worker_id)
-  local ack = read_ack(execution_id)
-  if not holds(e, slot, said.incarnation, said.start) then
-    if ack.start == said.start and ack.slot == slot then
-      return 'repeat'
-    end
-    audit('late_ack', '', execution_id .. ' start ' .. said.start .. ' ' .. said.disposition)
-    return 'late'
-  end
+local function record(execution_id, e, ack, said, slot)
   local rank = RANK[said.disposition]
-  if not is_news(ack, rank, said.seq) then
-    return 'repeat'
-  end
   ack.disposition, ack.seq, ack.start, ack.slot = said.disposition, said.seq, said.start, slot
   ack.detail = said.detail
   if ack.received_us == '' then
@@ -52,20 +34,61 @@ local function apply(execution_id, said)
   if rank == 2 then
     ack.outcome = said.outcome
     settle_claim(execution_id, e, ack)
-  end
-  save_ack(execution_id, ack)
-  if rank == 2 then
     ended[#ended + 1] = execution_id
   end
+  save_ack(execution_id, ack)
   events[#events + 1] = event_of(execution_id, said.disposition)
   return 'applied'
 end
 
-local answer = { 'acked' }
+-- The proof of death was mistaken: an end is taken for what it says, any other word is a sign of life.
+local function hear_the_lost(execution_id, e, ack, said, intent)
+  local is_end = RANK[said.disposition] == 2
+  if not is_end and tonumber(said.seq) <= tonumber(ack.seq) then
+    return 'repeat'
+  end
+  audit('ghost', string.match(intent, '^[^|]*'),
+    execution_id .. ' start ' .. said.start .. ' of ' .. said.worker_id .. ' was lost: ' .. said.disposition)
+  if is_end then
+    return record(execution_id, e, ack, said, ack.slot)
+  end
+  e.slot, e.incarnation = ack.slot, said.incarnation
+  save_execution(execution_id, e)
+  ack.settled_us = ''
+  reopen_covering(execution_id, e, 'alive after lost', reopened)
+  record(execution_id, e, ack, said, ack.slot)
+  return 'reopened'
+end
+
+local function apply(execution_id, said)
+  local e = read_execution(execution_id)
+  if not e then
+    return 'not_found'
+  end
+  local intent = redis.call('HGET', intents_key, execution_id)
+  if not intent then
+    return 'not_cancelled'
+  end
+  local slot = worker_slot(said.worker_id)
+  local ack = read_ack(execution_id)
+  if holds(e, slot, said.incarnation, said.start) then
+    return is_news(ack, RANK[said.disposition], said.seq) and record(execution_id, e, ack, said, slot) or 'repeat'
+  end
+  if was_lost(e, ack, slot, said.start) then
+    return hear_the_lost(execution_id, e, ack, said, intent)
+  end
+  if ack.start == said.start and ack.slot == slot then
+    return 'repeat'
+  end
+  audit('late_ack', '', execution_id .. ' start ' .. said.start .. ' ' .. said.disposition)
+  return 'late'
+end
+
+local answer = { 'acked', reopened }
 for i = first_execution_id, #ARGV, 8 do
   answer[#answer + 1] = apply(ARGV[i], { worker_id = ARGV[i + 1], incarnation = ARGV[i + 2], start = ARGV[i + 3],
     seq = ARGV[i + 4], disposition = ARGV[i + 5], outcome = ARGV[i + 6], detail = ARGV[i + 7] })
 end
 notify(events, settle_operations(ended))
-keep_run({ acks_key, workers_key, log_key })
+keep_run({ run_key, acks_key, unsettled_key, open_cancels_key, workers_key, log_key })
 return answer

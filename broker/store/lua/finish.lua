@@ -8,7 +8,7 @@
 -- RETURNS finished: then a code for each
 -- EACH ended: no cancel stood against it
 -- EACH released: claim given back, the execution is queued again
--- EACH settled: it was cancelled; this was its settling ack
+-- EACH settled: it was cancelled; this was its settling ack, or stands instead of lost
 -- EACH repeat: this end is known already
 -- EACH late: another claim has replaced this one; logged, not applied
 -- EACH not_found: no such execution
@@ -65,6 +65,10 @@ local function finish(execution_id, said)
   end
   if holds(e, slot, incarnation, said.start) then
     return end_claim(execution_id, e, said)
+  end
+  if was_lost(e, read_ack(execution_id), slot, said.start) then
+    audit('ghost', '', execution_id .. ' start ' .. said.start .. ' of ' .. worker_id .. ' was lost: ' .. said.disposition)
+    return settle_with(execution_id, e, said)
   end
   if not has_open_claim(e) and e.start == said.start then
     return 'repeat'

@@ -4,7 +4,7 @@
 -- ARGV agent_node: group, empty for none
 -- ARGV held: number of executions
 -- ARGV ttl_ms: how long the record lives without another heartbeat
--- RETURNS beaten: its incarnation
+-- RETURNS beaten: its incarnation, when
 -- RETURNS fenced: incarnation of the newer process whose record this is; nothing was written
 -- INCLUDE clock
 local of_record = redis.call('HGET', worker_key, 'incarnation')
@@ -14,4 +14,4 @@ end
 redis.call('HSET', worker_key, 'incarnation', incarnation, 'agent_node_id', agent_node, 'held', held,
   'seen_at_us', now_us)
 redis.call('PEXPIRE', worker_key, ttl_ms)
-return { 'beaten', incarnation }
+return { 'beaten', incarnation, now_us }

@@ -9,7 +9,7 @@
 -- RETURNS kept: it has ended already, terminal is terminal
 -- RETURNS cancelled: not known before, and its gate is closed: never to be started, or told at once; cancel ids to look at again
 -- RETURNS reopened: it was never started, it was said, and now it is said to run: told again; cancel ids to look at again
--- INCLUDE clock statuses lifetime executions operations cover acks tell adopt
+-- INCLUDE clock statuses lifetime executions operations cover acks evidence tell adopt
 local reopened = {}
 
 local function covering(e)
@@ -20,16 +20,8 @@ end
 local function tell_again(e, intent)
   local id = string.match(intent, '^[^|]*')
   redis.call('HDEL', acks_key, execution_id)
-  redis.call('ZADD', unsettled_key, now_us, execution_id)
+  reopen_covering(execution_id, e, 'seen to start', reopened)
   publish_cancel(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate', now_us, '2', '0')
-  redis.call('HINCRBY', run_key, 'epoch', 1)
-  for _, covering_id in ipairs(covering(e)) do
-    reopen_operation(covering_id, 'seen to start', false, reopened)
-  end
-  local narrow = redis.call('HGET', gates_key, '=' .. execution_id)
-  if narrow then
-    reopen_operation(narrow, 'seen to start', false, reopened)
-  end
   return { 'reopened', reopened }
 end
 

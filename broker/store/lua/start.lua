@@ -14,9 +14,9 @@
 -- EACH fenced: incarnation of the newer process that holds it
 -- EACH parent_conflict: it is known under another parent
 -- EACH too_deep: its ancestors cannot be checked
--- INCLUDE clock statuses lifetime executions operations cover acks tell adopt
+-- INCLUDE clock statuses lifetime executions operations cover acks lost tell adopt
 local slot = worker_slot(worker_id)
-local reopened, events, ended = {}, {}, {}
+local reopened, events, ended, lost = {}, {}, {}, {}
 
 -- The cancel that stands against a start: an intent, or a gate whose walk has not come by yet.
 local function standing_cancel(execution_id, e)
@@ -35,7 +35,18 @@ local function is_mine(e)
   return e.slot == slot and e.incarnation == incarnation
 end
 
+-- An older process of this worker id holds it, and this one speaks: that is the proof that the older is gone.
+local function lose_older(execution_id, e)
+  if e.slot == slot and tonumber(e.incarnation) < tonumber(incarnation) and is_unsettled(execution_id) then
+    lost[#lost + 1] = execution_id .. ' start ' .. e.start .. ' of ' .. worker_id .. ': newer incarnation ' .. incarnation
+    lose_claim(execution_id, e, 'newer incarnation ' .. incarnation)
+    ended[#ended + 1] = execution_id
+    events[#events + 1] = event_of(execution_id, 'lost')
+  end
+end
+
 local function answer_cancelled(execution_id, e, id)
+  lose_older(execution_id, e)
   if not has_open_claim(e) and RANK[read_ack(execution_id).disposition] < 2 then
     never_start(execution_id, e, id)
     redis.call('HINCRBY', run_key, 'epoch', 1)
@@ -100,7 +111,8 @@ for i = first_execution_id, #ARGV, 4 do
   local code, number, word = start(ARGV[i], said, ARGV[i + 3])
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = code, number, word
 end
+note_lost(lost)
 notify(events, settle_operations(ended))
-keep_run({ run_key, executions_key, workers_key, missing_key, intents_key, acks_key, unsettled_key, log_key,
+keep_run({ run_key, executions_key, workers_key, log_key, missing_key, intents_key, acks_key, unsettled_key,
   open_cancels_key })
 return answer

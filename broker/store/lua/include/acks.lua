@@ -32,6 +32,12 @@ local function holds(e, slot, incarnation, start)
   return e.slot == slot and e.incarnation == incarnation and e.start == start
 end
 
+-- Whether this is the claim that was closed as lost, and none has come since.
+local function was_lost(e, ack, slot, start)
+  return ack.disposition == 'lost' and e.slot == '' and ack.slot == slot and ack.start == start
+    and e.start == start
+end
+
 -- After executions have ended: every open operation that has told all it covers and waits for nothing is
 -- settled, too. Answers their cancel ids. A narrow one does not wait for the others of its run.
 local function settle_operations(ended)
