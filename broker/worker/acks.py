@@ -55,8 +55,11 @@ class Acks:
 
     def not_held(self, run_id: str, claims: Sequence[tuple[str, int]]) -> None:
         """These claims, execution id and start number, are not held here: they are lost."""
-        losses = [Loss(one, start, NOT_HELD) for one, start in claims]
-        self._keep(insist(partial(self._claims.lose, run_id, self._holder, losses, patience_s=FOR_EVER)))
+        self._keep(self._disown(run_id, [Loss(one, start, NOT_HELD) for one, start in claims]))
+
+    async def _disown(self, run_id: str, losses: Sequence[Loss]) -> None:
+        await signals.reached("worker.disowning", run_id)
+        await insist(partial(self._claims.lose, run_id, self._holder, losses, patience_s=FOR_EVER))
 
     def _keep(self, sending: Coroutine[Any, Any, object]) -> None:
         task = asyncio.ensure_future(sending)
