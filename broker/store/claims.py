@@ -6,18 +6,14 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from broker.errors import ExecutionInOtherRun, NotFound, WorkerAlive, WorkerIdInUse
-from broker.observe.log import get_logger
-from broker.protocol.messages import DoYouHoldMessage
+from broker.errors import ExecutionInOtherRun
 from broker.protocol.records import ExecutionRecord, IntentRecord, OperationRecord, escape, unescape
 from broker.store.backend import Backend
 from broker.store.groups import Groups
-from broker.store.keys import DAY_S
+from broker.store.hearts import Hearts
+from broker.store.hearts import Holder as Holder  # noqa: PLC0414 - who speaks belongs to what is said
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT
 
-log = get_logger("broker.store")
-
-WORKER_TRACE_S = 7 * DAY_S  # as long as a run without activity lives: after that nobody asks for the worker
 FOR_EVER = float("inf")  # what was done is said until it is accepted (trap T25)
 
 
@@ -30,13 +26,6 @@ class Registration(NamedTuple):
     agent_node_id: str = ""
     reasoner_id: str = ""
     started_at_us: str = ""
-
-
-class Holder(NamedTuple):
-    """Who speaks: a worker process and its incarnation."""
-
-    worker_id: str
-    incarnation: int
 
 
 class StartAnswer(NamedTuple):
@@ -80,11 +69,11 @@ class Loss(NamedTuple):
     proof: str
 
 
-class Claims:
+class Claims(Hearts):
     """Executions and who holds them."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._starts = Groups(self._start_group, CHUNK)
         self._ends = Groups(self._finish_group, CHUNK)
 
@@ -256,12 +245,6 @@ class Claims:
             codes += answered
         return codes
 
-    async def ask(self, run_id: str, holder: Holder, claims: Sequence[tuple[str, int]]) -> None:
-        """Asks a worker process on its control channel whether it holds these: execution id and start number."""
-        message = DoYouHoldMessage(run_id=run_id, executions=list(claims), incarnation=holder.incarnation)
-        channel = self._backend.keys.control_channel(holder.worker_id)
-        await self._backend.commands.publish(channel, message.model_dump_json().encode())
-
     async def report_status(self, run_id: str, execution_id: str, status: str) -> str:
         """What someone says who does not hold the execution; a RETURNS word of report_status.lua."""
         code, *answer = await self._backend.on_run(
@@ -296,78 +279,6 @@ class Claims:
         answers = await asyncio.gather(*waiting)
         return {run_id: epoch or "0" for run_id, epoch in zip(run_ids, answers, strict=True)}
 
-    async def new_incarnation(self, worker_id: str) -> int:
-        """Raises the counter of a worker id. Raises WorkerIdInUse while another process under it is alive."""
-        if await self.is_alive(worker_id):
-            raise WorkerIdInUse(
-                f"worker id {worker_id} belongs to a process whose heart beats; wait for it to end or choose another id"
-            )
-        return int(await self._backend.commands.command("INCR", self._backend.keys.incarnation(worker_id)))
-
-    async def declare_dead(self, worker_id: str, incarnation: int, reason: str) -> int:
-        """Somebody with the right says that this process is gone: what it holds of cancelled work is lost.
-
-        Answers the counter of the worker id, now above that incarnation; a repeat changes nothing. Raises
-        WorkerAlive while its heart beats, NotFound where the worker id never had that incarnation.
-        """
-        commands, keys = self._backend.commands, self._backend.keys
-        # Heartbeat and counter may lie in two Cluster slots, so this is two steps, and a heart may beat in between
-        # (a process that was stopped and goes on). It harms nothing: a beat is answered with the counter, so such a
-        # process finds itself fenced, stops what it holds and says so, and that takes the loss back. The other order
-        # would fence a worker that is alive.
-        if await commands.command("HGET", keys.worker(worker_id), "incarnation") == str(incarnation):
-            raise WorkerAlive(
-                f"the heart of worker {worker_id}, incarnation {incarnation}, beats; end its process, and wait until "
-                "its heartbeat has expired"
-            )
-        # The reason first: who sees the counter raised finds it. Alone it means nothing.
-        note = f"{incarnation}|{reason}"
-        known = await commands.command("GET", keys.incarnation(worker_id))
-        if int(known or 0) == incarnation:
-            await commands.command("SET", keys.declared_dead(worker_id), note, "EX", WORKER_TRACE_S)
-        call = commands.call(self._backend.scripts.declare_dead, (keys.incarnation(worker_id),), dead=str(incarnation))
-        code, *newest = await call
-        if code == "unknown":
-            raise NotFound(f"worker {worker_id} has no incarnation {incarnation}; the newest is {known or 'none'}")
-        log.warning("worker.declared_dead", worker_id=worker_id, incarnation=incarnation, reason=reason)
-        return int(newest[0])
-
-    async def is_alive(self, worker_id: str) -> bool:
-        return bool(await self._backend.commands.command("EXISTS", self._backend.keys.worker(worker_id)))
-
-    async def has_died(self, worker_id: str) -> bool:
-        """Its heart beat once and does not any more. One that never beat is no evidence of anything."""
-        commands, keys = self._backend.commands, self._backend.keys
-        alive, ever = await asyncio.gather(
-            commands.command("EXISTS", keys.worker(worker_id)), commands.command("EXISTS", keys.incarnation(worker_id))
-        )
-        return bool(ever and not alive)
-
-    async def heartbeat(self, holder: Holder, agent_node_id: str, held: int, ttl_s: float) -> int:
-        """Says that the worker lives; answers the newest incarnation of its id."""
-        beat = self._backend.commands.call(
-            self._backend.scripts.heartbeat,
-            (self._backend.keys.worker(holder.worker_id),),
-            incarnation=str(holder.incarnation),
-            agent_node=agent_node_id,
-            held=str(held),
-            ttl_ms=str(int(ttl_s * 1000)),
-        )
-        newest = self._backend.commands.command("GET", self._backend.keys.incarnation(holder.worker_id))
-        (_, of_record, *seen_at_us), counter = await asyncio.gather(beat, newest)
-        if seen_at_us:
-            key = self._backend.keys.last_seen(holder.worker_id)
-            await self._backend.commands.command("SET", key, seen_at_us[0], "EX", WORKER_TRACE_S)
-        return max(int(of_record), int(counter or 0))
-
     async def touch(self, run_id: str) -> None:
         """Executions of the run are held: moves the end of its keys."""
         await self._backend.on_run(self._backend.scripts.touch, run_id)
-
-    async def leave(self, holder: Holder) -> None:
-        """The worker has ended in good order: its record goes at once."""
-        await self._backend.commands.call(
-            self._backend.scripts.leave,
-            (self._backend.keys.worker(holder.worker_id),),
-            incarnation=str(holder.incarnation),
-        )
