@@ -250,7 +250,7 @@ async def test_t29_a_worker_declared_dead_stops_what_it_holds_and_says_so(redis_
             assert (await fleet.control.report(RUN, report.cancel_id)).dispositions == {"lost": 1}
         assert "was lost: received" in await until_log(fleet.parts, "ghost")
         assert (await fleet.control.report(RUN, report.cancel_id)).state == "open"
-        await fleet.parts.sweep.once()
+        await fleet.parts.sweep_now(RUN, report.cancel_id)
         assert (await fleet.control.report(RUN, report.cancel_id)).state == "settled", "the proof is a state"
         assert isinstance(await other.end(), broker.Fenced)
         cancelled.go_on.set()
