@@ -78,8 +78,8 @@ class Intents:
         epochs = await self._claims.epochs(list(by_run))
         for run_id, epoch in epochs.items():
             if seen.get(run_id, "0") != epoch:
-                await self._read({run_id: by_run[run_id]})
                 await self._ghosts.look(run_id, by_run[run_id])
+                await self._read({run_id: by_run[run_id]})
                 seen[run_id] = epoch
         for run_id in seen.keys() - by_run.keys():
             del seen[run_id]

@@ -243,9 +243,10 @@ async def test_t29_a_worker_declared_dead_stops_what_it_holds_and_says_so(redis_
         with holding("worker.beating") as heart:
             cancelled, other = await fleet.body("x", stubborn).begun(), await fleet.body("y").begun()
             await heart.arrived()
+            report = await fleet.control.cancel_execution("x")
+            await until_disposition(fleet.parts, "x", "received")
             await no_key_left_behind(fleet)
             assert await fleet.parts.claims.declare_dead("w1", 1, "no sign of it") == 2
-            report = await fleet.control.cancel_execution("x")
             await fleet.parts.sweep_now(RUN, report.cancel_id)
             assert (await fleet.control.report(RUN, report.cancel_id)).dispositions == {"lost": 1}
         assert "was lost: received" in await until_log(fleet.parts, "ghost")
