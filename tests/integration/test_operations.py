@@ -16,28 +16,14 @@ from broker.errors import StoreRefused
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Scope
 from broker.store.operations import CancelTerms, Operations
+from tests.support.driving import ORDERS, PARENTS, RUN, TREE, causes, drive_and_die, register_tree, work_list
 from tests.support.observer import Observer, assert_children_first, assert_each_once
-from tests.support.parts import Parts, open_parts
-from tests.support.points import PATIENCE_S, Died, doing, dying, holding, recording
+from tests.support.parts import Parts
+from tests.support.points import PATIENCE_S, Died, doing, dying, holding
 from tests.support.wait import wait_until
 
-RUN = "run-1"
-PARENTS = {"mid": "root", "leaf": "mid", "leaf-2": "mid", "side": "root"}
-TREE = ["root", *PARENTS]
-ORDERS = ["bottom_up", "bottom_up_barrier"]
 both_orders = pytest.mark.parametrize("order", ORDERS)
 SECOND_US = 1_000_000
-
-
-async def register_tree(b: broker.Broker, status: str = "pending") -> None:
-    """root → (mid → (leaf, leaf-2), side)"""
-    tree = [Execution("root", status=status)]
-    tree += [Execution(child, parent_execution_id=parent, status=status) for child, parent in PARENTS.items()]
-    assert (await b.register(RUN, tree)).registered == len(TREE)
-
-
-def causes(report: broker.CancelReport) -> dict[str, str]:
-    return {one.execution_id: str(one.cause) for one in report.still_running}
 
 
 def nodes(report: broker.CancelReport) -> dict[str, tuple[str, str | None]]:
@@ -48,12 +34,6 @@ def everything(url: str) -> dict[str, Any]:
     """All keys with what they hold."""
     with redis.Redis.from_url(url, decode_responses=True) as client:
         return {key: client.dump(key) for key in sorted(client.scan_iter())}
-
-
-async def work_list(parts: Parts) -> dict[str, int]:
-    """Cancel id → due time, of the run."""
-    flat = await parts.backend.commands.command("ZRANGE", parts.backend.keys.work_list, 0, -1, "WITHSCORES")
-    return {entry.rpartition("|")[2]: int(float(due)) for entry, due in zip(flat[0::2], flat[1::2], strict=True)}
 
 
 @pytest.fixture
@@ -365,63 +345,6 @@ async def test_a_refused_chunk_is_an_error_of_its_nodes_and_is_told_later(
 
 # --- any replica can finish it -----------------------------------------------------------------------------------
 
-DYING_AT = ["cancel.gated", "cancel.walking", "cancel.loaded", "cancel.chunk", "cancel.published", "cancel.leaving",
-            "cancel.handed_over"]  # fmt: skip
-
-
-async def drive_and_die(b: broker.Broker, order: str, point: str, number: int = 1) -> str:
-    """A cancel whose process ends at a point; answers its cancel id."""
-    with recording() as passed, dying(point, number) as dead:
-        with suppress(Died):
-            await b.cancel_run(RUN, order=order)
-        async with asyncio.timeout(PATIENCE_S):
-            await dead.wait()
-    return next(subject for point, subject in passed if point == "cancel.listed")
-
-
-@pytest.mark.usefixtures("one_a_chunk")
-@both_orders
-@pytest.mark.parametrize(("point", "number"), [*((point, 1) for point in DYING_AT), ("cancel.chunk", 3)])
-async def test_t22_where_one_driver_dies_another_goes_on(
-    order: str, point: str, number: int, b: broker.Broker, parts: Parts, observer: Observer
-) -> None:
-    """Everything that is left to do is done, and nothing twice."""
-    await register_tree(b)
-    await b.register(RUN, [Execution("top", status="running")])
-    cancel_id = await drive_and_die(b, order, point, number)
-    await parts.sweep_now(RUN, cancel_id)
-    done_before = point in ("cancel.leaving", "cancel.handed_over")
-    assert ((await parts.operation(RUN, cancel_id)).phase == "published") is done_before, "its lease still stands"
-    await parts.expire_lease(RUN, cancel_id)
-    await parts.sweep_now(RUN, cancel_id)
-    told = await observer.first_attempts()
-    assert_each_once(told, [*TREE, "top"])
-    assert_children_first(told, PARENTS)
-    report = await b.report(RUN)
-    assert (report.cancel_id, report.state, causes(report)) == (cancel_id, "open", {"top": "no_worker"})
-    assert await parts.claims.report_status(RUN, "top", "done") == "settled"
-    assert (await b.report(RUN)).settled
-    await parts.sweep_now(RUN, cancel_id)
-    now_us = await parts.operations.now_us()
-    assert (await work_list(parts))[cancel_id] > now_us + 30 * SECOND_US, "settled ones stay on the list, due late"
-
-
-@both_orders
-async def test_t22_a_level_was_told_and_the_driver_dies(
-    order: str, b: broker.Broker, parts: Parts, observer: Observer
-) -> None:
-    """The deepest level settles by itself: the operation must not, the root was never told."""
-    await register_tree(b)
-    await parts.start(RUN, "leaf")
-    point = "cancel.level" if order == "bottom_up_barrier" else "cancel.published"
-    cancel_id = await drive_and_die(b, order, point)
-    assert await parts.finish(RUN, "leaf") == "settled"
-    assert not (await b.report(RUN)).settled
-    await parts.expire_lease(RUN, cancel_id)
-    await parts.sweep_now(RUN, cancel_id)
-    assert_each_once(await observer.first_attempts(), TREE)
-    assert (await b.report(RUN)).settled
-
 
 async def test_a_driver_that_dies_before_the_gate_has_cancelled_nothing(b: broker.Broker, parts: Parts) -> None:
     await register_tree(b)
@@ -452,28 +375,6 @@ async def test_a_gate_closes_only_soon_after_its_entry_was_listed(b: broker.Brok
         await parts.engine.cancel(RUN, terms)
     assert await parts.reads.operations(RUN) == []
     assert await work_list(parts) == {}
-
-
-@pytest.mark.parametrize("point", ["sweep.leased", *DYING_AT[1:-1], "sweep.redelivered"])
-async def test_t22_a_sweep_that_dies_is_swept_after(
-    point: str, redis_url: str, b: broker.Broker, parts: Parts, observer: Observer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
-    await register_tree(b, "running")
-    cancel_id = await drive_and_die(b, "bottom_up", "cancel.gated")
-    await parts.expire_lease(RUN, cancel_id)
-    if point == "sweep.redelivered":
-        await parts.sweep_now(RUN, cancel_id)
-        await parts.expire_lease(RUN, cancel_id)
-    with dying(point) as dead, pytest.raises(Died):
-        await parts.sweep_now(RUN, cancel_id)
-    assert dead.is_set()
-    async with open_parts(redis_url, "replica-3") as third:
-        await third.expire_lease(RUN, cancel_id)
-        await third.sweep_now(RUN, cancel_id)
-        assert (await third.operation(RUN, cancel_id)).phase == "published"
-    assert_each_once(await observer.first_attempts(), TREE)
-    assert set(causes(await b.report(RUN))) == set(TREE)
 
 
 async def test_t29_a_driver_that_comes_back_late_is_fenced(b: broker.Broker, parts: Parts, observer: Observer) -> None:
