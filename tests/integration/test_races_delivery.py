@@ -9,9 +9,10 @@ import pytest
 from redis.asyncio import Redis
 
 import broker
-from broker.protocol.messages import CancelMessage
+from broker.protocol.messages import CancelMessage, parse_message
 from broker.protocol.records import as_stamp
 from broker.protocol.states import Source
+from broker.worker.intents import Intents
 from tests.support.fleet import RUN, Body, Fleet, open_fleet, settings
 from tests.support.points import doing, holding, recording
 from tests.support.wait import wait_until
@@ -188,6 +189,30 @@ async def test_each_path_delivers_alone(redis_url: str, path: str) -> None:
         error = await body.end()
         assert isinstance(error, broker.ExecutionCancelled)
         assert (error.cause.source, error.cause.reason, error.cause.requested_by) == ("cancel_tree", "why", "who")
+        assert (await fleet.control.report(RUN)).dispositions == {"stopped": 1}
+
+
+async def test_redelivery_delivers_alone(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first message is lost on the way and nothing else looks: only that it is told again reaches the worker."""
+    hear, lost = Intents.hear, list[int]()
+
+    def hear_only_repeats(intents: Intents, payload: bytes) -> None:
+        message = parse_message(payload)
+        assert isinstance(message, CancelMessage)
+        if message.attempt == 1:
+            lost.append(message.attempt)
+        else:
+            hear(intents, payload)
+
+    monkeypatch.setattr(Intents, "hear", hear_only_repeats)
+    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+    async with open_fleet(redis_url, **(DEAF | {"push": True})) as fleet:
+        body = await fleet.body("x").begun()
+        report = await fleet.control.cancel_run(RUN)
+        await wait_until(lambda: lost == [1], "the first message to be lost")
+        assert body.execution.cause is None
+        await fleet.parts.sweep_now(RUN, report.cancel_id)
+        assert isinstance(await body.end(), broker.ExecutionCancelled)
         assert (await fleet.control.report(RUN)).dispositions == {"stopped": 1}
 
 
