@@ -106,6 +106,7 @@ class Broker:
         operations = Operations(backend, driver=default_worker_id())
         self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
         self._engine = Engine(operations, self._reads, feed)
+        backend.commands.on_new_server = self._engine.memory.server_changed
         stack.push_async_callback(self._engine.close)
         self._watches = Watches(self._engine.follow)
         stack.push_async_callback(self._watches.close)

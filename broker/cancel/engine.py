@@ -16,10 +16,12 @@ from functools import partial
 from broker.cancel.follow import AckFeed, Follower
 from broker.cancel.lease import keeping_lease
 from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_code
+from broker.cancel.reassert import Reassertion
 from broker.cancel.report import CancelReport, NodeResult
 from broker.cancel.settle import SETTLED_DUE_US, Settler
 from broker.cancel.survey import Survey
 from broker.cancel.walk import Walk
+from broker.errors import NotFound
 from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
@@ -42,6 +44,7 @@ class Engine:
         self._settler = Settler(operations, reads)
         self._follower = partial(Follower, feed, reads)
         self._driving: set[asyncio.Task[None]] = set()
+        self.memory = Reassertion(operations, reads, self.resume)
 
     async def cancel(self, run_id: str, terms: CancelTerms, wait_s: float | None = None) -> CancelReport:
         """Cancels a run, a subtree or one execution, and answers what is known when everything is told.
@@ -61,17 +64,34 @@ class Engine:
             else:
                 await self._drive_behind(run_id, operation, results)
             if ends_at is not None:
-                await follower.wait_settled(operation, ends_at, partial(self._settler.settle, run_id, operation))
-        nodes = tuple(results.values())
-        return await self._survey.report(run_id, operation.cancel_id, nodes=nodes, repeated=opened.repeated)
+                await follower.wait_settled(operation, ends_at, partial(self._settle, run_id, operation))
+        return await self._report(run_id, opened, tuple(results.values()))
 
     async def follow(self, run_id: str, cancel_id: str) -> CancelReport:
         """The report of an operation, whoever drives it, once it is settled. Raises NotFound, NoCancellation."""
         operation = await self._survey.operation(run_id, cancel_id)
         async with self._follower(run_id) as follower:
             await follower.listen()
-            await follower.wait_settled(operation, math.inf, partial(self._settler.settle, run_id, operation))
+            await follower.wait_settled(operation, math.inf, partial(self._settle, run_id, operation))
         return await self._survey.report(run_id, cancel_id)
+
+    async def _settle(self, run_id: str, operation: OperationRecord) -> str:
+        code = await self._settler.settle(run_id, operation)
+        return "open" if code == "gone" and await self.memory.gated(operation.cancel_id) else code
+
+    async def _report(self, run_id: str, opened: Opened, nodes: tuple[NodeResult, ...]) -> CancelReport:
+        """What was lost with Redis's data stands again a moment later."""
+        cancel_id = opened.operation.cancel_id
+        report = partial(self._survey.report, run_id, cancel_id, nodes=nodes, repeated=opened.repeated)
+        try:
+            answer = await report()
+        except NotFound:
+            if not await self.memory.gated(cancel_id):
+                raise
+            answer = await report()
+        if answer.settled:
+            self.memory.forget(cancel_id)
+        return answer
 
     async def _gate_and_listen(self, run_id: str, terms: CancelTerms, follower: Follower | None) -> Opened:
         """A caller that waits is subscribed to the acks while the gate closes, not after."""
@@ -88,6 +108,8 @@ class Engine:
         listed_at_us = await self._operations.enlist(run_id, cancel_id)
         await signals.reached("cancel.listed", cancel_id)
         opened = await self._operations.open(run_id, cancel_id, terms, listed_at_us)
+        if not opened.repeated:
+            self.memory.remember(run_id, opened.operation, terms)
         await signals.reached("cancel.gated", opened.operation.cancel_id)
         return opened
 
@@ -95,6 +117,8 @@ class Engine:
         """A repeat answers every node as it was found; an orphan, or one that is now forced, is looked at now."""
         if operation.state == "open" and (operation.phase == "walking" or escalated):
             await self._operations.reschedule(run_id, operation.cancel_id, 0)
+        if escalated:
+            self.memory.escalated(operation)
         snapshot = await self._survey.load(run_id, operation)
         nodes = map(snapshot.node, snapshot.executions)
         return {node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes}
@@ -123,6 +147,7 @@ class Engine:
             await self._hand_over(run_id, walked)
         except Superseded:
             log.info("cancel.superseded", run_id=run_id, cancel_id=operation.cancel_id)
+            await self.memory.walked(operation.cancel_id)  # where it was Redis that lost it, and nobody took it over
 
     async def _walk(
         self,
@@ -208,6 +233,7 @@ class Engine:
 
     async def close(self) -> None:
         """Hands what is still being driven to other processes: their sweep takes it over."""
+        await self.memory.close()
         for task in list(self._driving):
             task.cancel()
         await asyncio.gather(*self._driving, return_exceptions=True)

@@ -50,6 +50,15 @@ class End(NamedTuple):
     detail: str = ""
 
 
+class Claim(NamedTuple):
+    """What a worker holds, or held until its end: enough to write it again after a data loss."""
+
+    execution_id: str
+    parent_execution_id: str
+    reasoner_id: str
+    start: int
+
+
 class Ack(NamedTuple):
     """What a worker says of one execution; `seq` rises with every ack of one claim."""
 
@@ -193,6 +202,30 @@ class Claims(Hearts):
             incarnation=str(holder.incarnation),
         )
         return [str(code) for code in codes]
+
+    async def restore(self, run_id: str, holder: Holder, agent_node_id: str, claims: Sequence[Claim]) -> dict[str, str]:
+        """Says at most 100 claims again that Redis may have lost: id → an EACH word of restore.lua."""
+        await self._backend.commands.command(
+            "SET", self._backend.keys.incarnation(holder.worker_id), holder.incarnation, "NX"
+        )
+        await self.index(run_id, [one.execution_id for one in claims])
+        fields = [
+            field
+            for one in claims
+            for field in (one.execution_id, one.parent_execution_id, escape(one.reasoner_id), str(one.start))
+        ]
+        _, reopened, *codes = await self._backend.on_run(
+            self._backend.scripts.restore,
+            run_id,
+            *fields,
+            run_id=run_id,
+            channels=self._backend.keys.channels(run_id),
+            worker_id=holder.worker_id,
+            incarnation=str(holder.incarnation),
+            agent_node=agent_node_id,
+        )
+        await self._wake(run_id, reopened)
+        return dict(zip((one.execution_id for one in claims), codes, strict=True))
 
     async def ack(
         self, run_id: str, holder: Holder, acks: Sequence[Ack], *, patience_s: float | None = None

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool
@@ -31,6 +32,9 @@ BATCH = 512  # commands in one round trip: bounds what Redis does for one client
 BACKOFF_S = (0.02, 1.0)
 
 
+_RUN_ID = re.compile(r"^run_id:(\w+)", re.MULTILINE)
+
+
 class _Waiting:
     """One command under way."""
 
@@ -44,7 +48,12 @@ class _Waiting:
 
 
 class Commands:
-    """Sends commands of one event loop. `timeout_s` bounds each command that does not say otherwise."""
+    """Sends commands of one event loop. `timeout_s` bounds each command that does not say otherwise.
+
+    `on_new_server` is called when a new connection has met another server process than the one before (its run
+    id differs: restarted, or failed over): what was acknowledged may be lost (trap T8). It is called before any
+    command is sent there, must return at once, and is never called where the server has no INFO.
+    """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, client_name: str = "broker") -> None:
         self.timeout_s = timeout_s
@@ -68,6 +77,8 @@ class Commands:
         self._flusher: asyncio.Task[None] | None = None
         self._closed = False
         self._failures = 0
+        self._server_run_id: str | None = None
+        self.on_new_server: Callable[[], None] | None = None
 
     def call(
         self, script: Script, keys: Sequence[str], /, *repeated: str, patience_s: float | None = None, **arguments: str
@@ -136,7 +147,21 @@ class Commands:
             connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             await connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
+            await self._recognise(connection)
         return self._connection
+
+    async def _recognise(self, connection: Connection) -> None:
+        """Reads which server process this is; one without INFO, or that refuses it, cannot be told from another."""
+        await connection.send_command("INFO", "server")
+        try:
+            found = _RUN_ID.search(str(await connection.read_response(timeout=math.inf)))
+        except ResponseError:
+            return
+        before, self._server_run_id = self._server_run_id, found[1] if found else None
+        if before is not None and self._server_run_id not in (None, before):
+            log.warning("commands.new_server", before=before, now=self._server_run_id)
+            if self.on_new_server is not None:
+                self.on_new_server()
 
     async def _round_trip(self, connection: Connection, batch: list[_Waiting]) -> None:
         missing: list[_Waiting] = []

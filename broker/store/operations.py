@@ -22,6 +22,17 @@ CHUNK = 100  # executions a script call: holds Redis 1.5 to 2 ms (trap T48)
 CHUNKS_IN_FLIGHT = 8  # about 16 ms of Redis: enough to keep it busy, short enough for others to get in
 
 
+class Asserted(NamedTuple):
+    """What makes an operation the same one when it is asserted again after a data loss.
+
+    `requested_at_us` is the time of the request, in Redis time; `settle_after_us` how long from now it cannot
+    be settled: first those who hold something must have had the time to say so again.
+    """
+
+    requested_at_us: int
+    settle_after_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class CancelTerms:
     """What was asked for. Durations in microseconds, counted from the request."""
@@ -38,7 +49,7 @@ class CancelTerms:
     idempotency_key: str = ""
     allow_unknown: bool = False
 
-    def to_json(self) -> str:
+    def to_json(self, asserted: Asserted | None = None) -> str:
         """The part of the operation that does not change; `message` is spliced into every cancel message."""
         message = json.dumps(
             {"reason": _cut(self.reason), "requested_by": _cut(self.requested_by)}, separators=(",", ":")
@@ -53,6 +64,8 @@ class CancelTerms:
                 "give_up_us": str(self.give_up_us),
                 "force_after_us": "" if self.force_after_us is None else str(self.force_after_us),
                 "grace_us": "" if self.grace_us is None else str(self.grace_us),
+                "requested_at_us": "" if asserted is None else str(asserted.requested_at_us),
+                "settle_after_us": "0" if asserted is None else str(asserted.settle_after_us),
             }
         )
 
@@ -94,10 +107,14 @@ class Operations:
         )
         return str(answer)
 
-    async def open(self, run_id: str, cancel_id: str, terms: CancelTerms, listed_at_us: str) -> Opened:
+    async def open(
+        self, run_id: str, cancel_id: str, terms: CancelTerms, listed_at_us: str, asserted: Asserted | None = None
+    ) -> Opened:
         """Makes the operation durable and closes its gate in the same write.
 
-        Raises NotFound, AlreadyTerminal, IdempotencyKeyReused, TreeTooDeep; then nothing was written.
+        `asserted`: it was open before Redis lost data, and is made again, with its lease free, or walked again
+        where it is still there. Raises NotFound, AlreadyTerminal, IdempotencyKeyReused, TreeTooDeep; then
+        nothing was written, and nothing of this is raised for one that is asserted.
         """
         code, *answer = await self._backend.on_run(
             self._backend.scripts.open_cancel,
@@ -107,12 +124,12 @@ class Operations:
             cancel_id=cancel_id,
             scope=terms.scope,
             target=terms.target,
-            terms=terms.to_json(),
+            terms=terms.to_json(asserted),
             client_key=terms.idempotency_key,
             listed_at_us=listed_at_us,
             allow_unknown="1" if terms.allow_unknown else "0",
             driver=self._driver,
-            lease_us=str(LEASE_US),
+            lease_us="0" if asserted else str(LEASE_US),
         )
         if code not in ("opened", "repeat"):
             await self.drop(run_id, cancel_id)
@@ -122,6 +139,14 @@ class Operations:
             await self.drop(run_id, cancel_id)
         # A connection that broke in mid-flight had it sent twice: one that has our id is ours to drive.
         return Opened(opened, repeated=code == "repeat" and opened.cancel_id != cancel_id)
+
+    async def assert_again(self, run_id: str, cancel_id: str, terms: CancelTerms, asserted: Asserted) -> None:
+        """After a data loss: on the work list, due now, and its gate closed again. Raises BrokerUnavailable."""
+        if terms.target:
+            keys, seconds = self._backend.keys, self._backend.lifetimes.index_s
+            await self._backend.commands.command("SET", keys.execution(terms.target), run_id, "NX", "EX", seconds)
+        await self.open(run_id, cancel_id, terms, await self.enlist(run_id, cancel_id), asserted)
+        await self.reschedule(run_id, cancel_id, 0)
 
     async def begin_walk(self, run_id: str, operation: OperationRecord) -> OperationRecord | None:
         """Clears dirty before anything is read; None where a newer driver has the operation."""

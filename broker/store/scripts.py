@@ -126,6 +126,7 @@ class Scripts:
         self.register = load("register")
         self.start = load("start")
         self.finish = load("finish")
+        self.restore = load("restore")
         self.ack = load("ack")
         self.lose = load("lose")
         self.declare_dead = load("declare_dead")

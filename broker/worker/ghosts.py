@@ -71,6 +71,12 @@ class Ghosts:
             CancelCause("", FENCED, f"start {newest} of {held.execution_id} has replaced start {held.start}"), False
         )
 
+    def replaced(self, held: Held) -> None:
+        """Redis has lost the claim, and has given it to another since: numbers say nothing there, ours ends."""
+        why = f"another claim of {held.execution_id} has replaced start {held.start}"
+        self._warn(held, why)
+        held.fire(CancelCause("", FENCED, why), False)
+
     def fence(self, newest: int) -> None:
         """A newer process has this worker id, or this one was declared dead: all that is held ends, and says so."""
         why = f"incarnation {newest} of {self._holder.worker_id} has replaced incarnation {self._holder.incarnation}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from broker.worker.held import Held
 from broker.worker.intents import Intents
 from broker.worker.mailbox import Mailbox
 from broker.worker.outcome import NEVER_RAN, Outcome
+from broker.worker.restore import Restorer
 
 log = get_logger("broker.worker")
 T = TypeVar("T")
@@ -192,6 +193,11 @@ class Listener:
             self._causes = Causes(self._claims)
             self._ghosts = Ghosts(self.held, self._claims, self._acks, self.holder)
             self.intents = Intents(self.held, self._claims, self._causes, self._acks, self._ghosts)
+            self._restorer = Restorer(
+                self._claims, self.holder, settings.agent_node_id, self.held,
+                found=self._look_again, superseded=self._ghosts.replaced,
+            )  # fmt: skip
+            backend.commands.on_new_server = self._restorer.server_changed
             await self._subscriptions.start()
             await self._heart.beat()
             self._ready.set_result(None)
@@ -209,6 +215,7 @@ class Listener:
         finally:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
+            await self._restorer.close()
         await self._say_goodbye()
 
     async def _say_goodbye(self) -> None:
@@ -235,6 +242,7 @@ class Listener:
         try:
             await self._subscribe_and_index(held)
             await signals.reached("worker.confirmed", held.execution_id)
+            losses = self._restorer.losses
             answer = await self._start(held)
         except BaseException:
             await self._release(held)
@@ -242,6 +250,8 @@ class Listener:
         await signals.reached("worker.started", held.execution_id)
         if answer.code == "claimed":
             self.intents.begin(held, answer.start)
+            if self._restorer.losses != losses:  # the server that gave the claim may not be the one there is now
+                self._restorer.say_again()
         elif answer.code != "cancelled" or answer.start == 0:
             await self._release(held)
         else:
@@ -276,7 +286,9 @@ class Listener:
         try:
             await signals.reached("worker.ending", held.execution_id)
             end = End(held.execution_id, held.start, *outcome)
-            return await insist(lambda: self._claims.finish(held.run_id, self.holder, end))
+            code = await insist(lambda: self._claims.finish(held.run_id, self.holder, end))
+            self._restorer.note_end(held, end)
+            return code
         finally:
             await self._release(held)
 
@@ -310,6 +322,11 @@ class Listener:
             self.intents.forget()
         if again and self.settings.reconcile:
             self.intents.look(again)
+
+    def _look_again(self, held: Sequence[Held]) -> None:
+        """Their claims stand again: is there a cancel of theirs that was not heard?"""
+        self.intents.forget()
+        self.intents.look([one.execution_id for one in held])
 
     async def cause(self, run_id: str, cancel_id: str) -> CancelCause:
         """Why: what the operation says. Raises BrokerUnavailable."""

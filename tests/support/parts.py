@@ -96,6 +96,7 @@ async def open_parts(url: str, driver: str = "replica-2") -> AsyncIterator[Parts
     feed.subscriptions = Subscriptions(url, on_confirmed=feed.missed)
     operations, reads, claims = Operations(backend, driver), Reads(backend), Claims(backend)
     engine = Engine(operations, reads, feed)
+    backend.commands.on_new_server = engine.memory.server_changed
     try:
         await feed.subscriptions.start()
         yield Parts(backend, claims, reads, operations, engine, Sweep(operations, reads, claims, engine))

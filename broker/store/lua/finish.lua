@@ -33,6 +33,14 @@ local function settle_with(execution_id, e, said)
   return 'settled'
 end
 
+-- It ended because of a cancel that this server has lost: kept until the cancel is asserted again.
+local function keep_ack(execution_id, said)
+  local ack = read_ack(execution_id)
+  ack.disposition, ack.outcome, ack.start, ack.slot = said.disposition, said.status, said.start, slot
+  ack.settled_us, ack.detail = now_us, said.detail
+  save_ack(execution_id, ack)
+end
+
 -- Before the walk came by: a parent that fails because its child was cancelled did not fail.
 local function end_under_gate(execution_id, e, said, id)
   save_intent(execution_id, e, id, now_us, '1', '0', '')
@@ -47,6 +55,9 @@ local function end_claim(execution_id, e, said)
     return settle_with(execution_id, e, said)
   end
   local word = canonical(said.status)
+  if is_terminal(word) and (said.disposition == 'stopped' or said.disposition == 'killed') then
+    keep_ack(execution_id, said)
+  end
   if not is_terminal(e.status) then
     local covering = word ~= 'succeeded' and covering_cancels(execution_id, e.parent) or {}
     if #covering > 0 then

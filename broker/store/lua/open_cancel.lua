@@ -5,7 +5,7 @@
 -- ARGV cancel_id: id for the operation, used unless there is one for this scope and target already
 -- ARGV scope: run, subtree or execution
 -- ARGV target: execution id, empty for a run
--- ARGV terms: JSON object, all values text: order, reason, requested_by, message, deadline_us, give_up_us, force_after_us, grace_us
+-- ARGV terms: JSON object, all values text: order, reason, requested_by, message, deadline_us, give_up_us, force_after_us, grace_us; requested_at_us and settle_after_us where it is asserted again after a data loss, with the terms of then
 -- ARGV client_key: idempotency key, empty where none was given
 -- ARGV listed_at_us: answer of list_operation
 -- ARGV allow_unknown: 1 where a gate may be closed on what is not known
@@ -22,6 +22,8 @@
 local LISTING_US = 30000000
 local GATE_FIELD = { run = '*', subtree = target, execution = '=' .. target }
 local gate_field = GATE_FIELD[scope]
+local asked = cjson.decode(terms)
+local asserted = asked.requested_at_us ~= ''
 
 if now - tonumber(listed_at_us) > LISTING_US then
   return { 'listing_expired' }
@@ -29,7 +31,6 @@ end
 
 -- A repeat keeps everything but this: the forced step comes at the earlier of the two times.
 local function escalate(id, operation)
-  local asked = cjson.decode(terms)
   if asked.force_after_us == '' then
     return
   end
@@ -42,11 +43,24 @@ local function escalate(id, operation)
 end
 
 local existing = redis.call('HGET', gates_key, gate_field)
+
+-- It is still there, but what was written after it may be lost: it is walked again, whoever drives it.
+local mine = asserted and read_operation(cancel_id)
+if mine then
+  if mine.state == 'open' then
+    mine.dirty = '1'
+    raise(mine, 'v')
+    save_operation(cancel_id, mine)
+  end
+  keep_run({})
+  return { 'repeat', cancel_id, cjson.encode(mine) }
+end
+
 local keyed = client_key ~= '' and redis.call('HGET', idempotency_key, client_key)
-if keyed and keyed ~= existing then
+if not asserted and keyed and keyed ~= existing then
   return { 'key_reused', keyed }
 end
-local operation = existing and read_operation(existing)
+local operation = not asserted and existing and read_operation(existing)
 if operation then
   if client_key ~= '' then
     redis.call('HSET', idempotency_key, client_key, existing)
@@ -58,10 +72,10 @@ end
 
 local e = scope ~= 'run' and read_execution(target) or nil
 local known = e or (scope == 'run' and redis.call('HLEN', executions_key) > 0)
-if not known and allow_unknown ~= '1' then
+if not known and not asserted and allow_unknown ~= '1' then
   return { 'not_found' }
 end
-if scope == 'execution' and e then
+if scope == 'execution' and e and not asserted then
   if is_terminal(e.status) then
     return { 'terminal', e.status }
   end
@@ -74,30 +88,35 @@ if scope == 'execution' and e then
   end
 end
 
-local id = existing or cancel_id
-operation = cjson.decode(terms)
+local id = not asserted and existing or cancel_id
+local since = asserted and tonumber(asked.requested_at_us) or now
+operation = asked
 operation.scope, operation.target = scope, target
-operation.requested_at_us = now_us
-operation.deadline_us = string.format('%.0f', now + tonumber(operation.deadline_us))
-operation.give_up_us = string.format('%.0f', now + tonumber(operation.give_up_us))
+operation.requested_at_us = string.format('%.0f', since)
+operation.settle_after_us = string.format('%.0f', now + tonumber(asked.settle_after_us))
+operation.deadline_us = string.format('%.0f', since + tonumber(operation.deadline_us))
+operation.give_up_us = string.format('%.0f', since + tonumber(operation.give_up_us))
 operation.phase, operation.state, operation.settled_at_us = 'walking', 'open', ''
-operation.dirty, operation.v, operation.fence = '0', '0', '1'
+-- A driver from before the loss must not pass for one of now: its fence number is a small one.
+operation.dirty, operation.v, operation.fence = '0', '0', asserted and now_us or '1'
 operation.driver, operation.lease_until_us = driver, string.format('%.0f', now + tonumber(lease_us))
 save_operation(id, operation)
-redis.call('HSET', gates_key, gate_field, id)
-redis.call('SADD', open_cancels_key, id)
-redis.call('HINCRBY', run_key, 'epoch', 1)
-if scope == 'subtree' then
+if redis.call('HSETNX', gates_key, gate_field, id) == 1 and scope == 'subtree' then
   redis.call('HINCRBY', gates_key, '#subtrees', 1)
 end
+redis.call('SADD', open_cancels_key, id)
+redis.call('HINCRBY', run_key, 'epoch', 1)
 if client_key ~= '' then
-  redis.call('HSET', idempotency_key, client_key, id)
+  redis.call('HSETNX', idempotency_key, client_key, id)
 end
-audit('requested', id, scope)
+audit(asserted and 'asserted_again' or 'requested', id, scope)
 if scope ~= 'run' and not e then
-  e = new_execution('pending', '', '', '', '')
-  never_start(target, e, id)
+  if asserted then -- it was known, and may run: the cancel itself must not settle it
+    tell(target, new_execution('unknown', '', '', '', ''), id, operation, 'gate')
+  else
+    never_start(target, new_execution('pending', '', '', '', ''), id)
+  end
 end
 keep_run({ run_key, cancels_key, gates_key, open_cancels_key, idempotency_key, log_key, executions_key, intents_key,
-  acks_key })
+  acks_key, unsettled_key })
 return { 'opened', id, cjson.encode(operation) }

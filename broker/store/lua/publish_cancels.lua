@@ -38,6 +38,10 @@ local function decide(execution_id)
     return 'adopted', before, string.match(intent, '^[^|]*')
   end
   if is_terminal(before) and not has_open_claim(e) then
+    if redis.call('HEXISTS', acks_key, execution_id) == 1 then -- said again after a data loss, before the cancel was
+      save_intent(execution_id, e, cancel_id, now_us, '1', '0', '')
+      return 'adopted', before, cancel_id
+    end
     return 'terminal', before, ''
   end
   if was_never_started(e) then

@@ -50,4 +50,5 @@ end
 
 local function may_settle(operation)
   return operation.state == 'open' and operation.phase == 'published' and operation.dirty ~= '1'
+    and now >= tonumber(operation.settle_after_us or '0')
 end
