@@ -5,8 +5,8 @@
 | `<ns>:{R}:run` | hash | with the run | every script: epoch, active, finished, expires_at_ms, last_activity_ms |
 | `<ns>:{R}:gates` | hash | 30 d after the run's end | open_cancel: `*`, target, `=`target (narrow), `#subtrees` |
 | `<ns>:{R}:cancels` | hash | with the run | open_cancel, driver scripts, reopening ones |
-| `<ns>:{R}:executions` | hash | with the run | register, start, finish, publish_cancels, ack, lose |
-| `<ns>:{R}:workers` | hash | with the run | start, finish, ack: slot → worker id, `=`worker id → slot |
+| `<ns>:{R}:executions` | hash | with the run | register, start, finish, restore, publish_cancels, ack, lose |
+| `<ns>:{R}:workers` | hash | with the run | start, finish, restore, ack: slot → worker id, `=`worker id → slot |
 | `<ns>:{R}:missing` | set | with the run | register, start |
 | `<ns>:{R}:intents` | hash | with the run | publish_cancels, redeliver, register, start, finish |
 | `<ns>:{R}:acks` | hash | with the run | ack, finish, lose, and what settles as never_started |
