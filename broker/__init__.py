@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         WorkerAlive,
         WorkerIdInUse,
     )
+    from broker.protocol.records import AuditEntry
     from broker.protocol.registration import Execution
     from broker.worker.execution import HeldExecution, current_execution
     from broker.worker.worker import Worker
@@ -49,6 +50,7 @@ _PLACES = {
     "broker.cancel.survey": ("Preview",),
     "broker.cancel.views": ("CancellationView", "Cancellations", "Claim", "ExecutionView", "RunView"),
     "broker.control": ("Broker", "Registered", "connect"),
+    "broker.protocol.records": ("AuditEntry",),
     "broker.protocol.registration": ("Execution",),
     "broker.worker.execution": ("HeldExecution", "current_execution"),
     "broker.worker.worker": ("Worker",),
@@ -59,6 +61,7 @@ __all__ = [
     "AckLag",
     "AlreadyClaimed",
     "AlreadyTerminal",
+    "AuditEntry",
     "Broker",
     "BrokerError",
     "BrokerUnavailable",

@@ -20,7 +20,7 @@ from broker.config import cancel_terms, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
 from broker.errors import InvalidInput, NotFound
 from broker.protocol.names import check_id, lone_run
-from broker.protocol.records import as_stamp
+from broker.protocol.records import AuditEntry, as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
@@ -194,6 +194,10 @@ class Broker:
         if run_id is None:
             raise NotFound(f"execution {execution_id} not found")
         return run_id
+
+    async def audit(self, run_id: str) -> tuple[AuditEntry, ...]:
+        """Who asked for what in this run, when and why, and how it ended; oldest first. Raises NotFound."""
+        return await self._survey.audit(check_id(run_id, "run_id"))
 
     async def _run_of(self, execution_id: str, options: CancelOptions) -> str:
         if not options.get("allow_unknown"):

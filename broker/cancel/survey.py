@@ -13,7 +13,7 @@ from broker.cancel.views import effective_status
 from broker.cancel.walk import Forest, Walk, walk
 from broker.errors import NoCancellation, NotFound
 from broker.protocol.names import public_run
-from broker.protocol.records import ExecutionRecord, IntentRecord, OperationRecord, unescape
+from broker.protocol.records import AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
 from broker.protocol.states import Scope, is_terminal
 from broker.store.operations import Operations
 from broker.store.reads import Reads
@@ -108,6 +108,15 @@ class Survey:
         evidence = await self._evidence(run_id, snapshot)
         state = await self._reads.run_state(run_id)
         return build_report(run_id, operation, evidence, active_in_run=state.active, nodes=nodes, repeated=repeated)
+
+    async def audit(self, run_id: str) -> tuple[AuditEntry, ...]:
+        """The run's log, oldest first; about the last 1,000 entries are kept. Raises NotFound."""
+        found: list[AuditEntry] = []
+        while page := await self._reads.log(run_id, found[-1].position if found else ""):
+            found += page
+        if not found and not (await self._reads.run_state(run_id)).exists:
+            raise NotFound(f"run {public_run(run_id)} not found")
+        return tuple(found)
 
     async def operation(self, run_id: str, cancel_id: str | None) -> OperationRecord:
         """The operation, by default the widest one, of those the oldest. Raises NotFound and NoCancellation."""

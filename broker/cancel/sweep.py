@@ -109,9 +109,18 @@ class Sweep:
         await self._liveness.lose(run_id, unsettled)
         if await self._settler.settle(run_id, operation) == "settled":
             return now_us + SETTLED_DUE_US
+        if now_us > operation.deadline_us and "overdue" not in operation.remarked:
+            await self._remark(run_id, operation, "overdue")
         if now_us > operation.give_up_us:
+            if "given_up" not in operation.remarked:
+                await self._remark(run_id, operation, "given_up")
             return now_us + HOUR_US
         return await self._redeliver(run_id, operation, unsettled, now_us)
+
+    async def _remark(self, run_id: str, operation: OperationRecord, event: str) -> None:
+        left = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
+        log.warning(f"cancel.{event}", run_id=run_id, cancel_id=operation.cancel_id, still_running=len(left))
+        await self._operations.remark(run_id, operation, event, f"{len(left)} still running")
 
     async def _redeliver(self, run_id: str, operation: OperationRecord, unsettled: Unsettled, now_us: int) -> int:
         intents = await self._claims.intents(run_id, unsettled.records)
@@ -153,6 +162,8 @@ def _next_look_us(operation: OperationRecord, due_us: Iterable[int], now_us: int
     waits = [one - now_us for one in due_us]
     if operation.force_after_us is not None and not _is_forcing(operation, now_us):
         waits.append(operation.requested_at_us + operation.force_after_us - now_us)
+    if now_us < operation.deadline_us:
+        waits.append(operation.deadline_us - now_us)
     shortest = min(waits, default=SECOND_US)
     pause_us = max(SECOND_US // 4, min(shortest, LONGEST_LOOK_US))
     return round(pause_us * random.uniform(1.0, 1.2))  # noqa: S311 - jitter

@@ -7,6 +7,7 @@ microseconds; empty means absent.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, overload
@@ -14,6 +15,9 @@ from typing import NamedTuple, overload
 from broker.protocol.states import Order, Scope
 
 _ESCAPES = (("%", "%25"), ("|", "%7C"), ("\n", "%0A"), ("\r", "%0D"))
+
+
+REMARKS = frozenset({"overdue", "given_up"})
 
 
 def escape(text: str) -> str:
@@ -104,6 +108,37 @@ class IntentRecord(NamedTuple):
         return cls(cancel_id, int(published_at_us), int(attempt), int(start), force == "1", stamp(receivers))
 
 
+class AuditEntry(NamedTuple):
+    """One line of a run's log: who did what to which cancel, when, and why.
+
+    `at_us` is Redis time in microseconds since 1970. `event`: requested, escalated, asserted_again (after a data
+    loss), published, takeover (another process drives it), overdue, given_up (told no more), reopened, settled,
+    late_ack, late_end. `by` is who asked, or the process that took over; None where it is the broker's own.
+    `position` is the place in the log, to read on from.
+    """
+
+    at_us: int
+    event: str
+    cancel_id: str | None
+    by: str | None
+    reason: str | None
+    detail: str
+    position: str
+
+    @classmethod
+    def parse(cls, position: str, flat: Sequence[str]) -> AuditEntry:
+        fields = dict(zip(flat[0::2], flat[1::2], strict=True))
+        return cls(
+            at_us=int(fields["at_us"]),
+            event=fields["event"],
+            cancel_id=fields["cancel_id"] or None,
+            by=fields.get("by") or None,
+            reason=fields.get("reason") or None,
+            detail=fields["detail"],
+            position=position,
+        )
+
+
 class AckRecord(NamedTuple):
     """What really happened to a cancelled execution, as far as anyone has said."""
 
@@ -127,7 +162,8 @@ class OperationRecord:
 
     `phase` is walking or published, `state` open or settled. `v` rises with everything that makes an
     earlier reading of "nothing unsettled" worthless, `fence` with every new driver. Times are Redis time
-    in microseconds; `force_after_us` counts from the request, empty for never.
+    in microseconds; `force_after_us` counts from the request, empty for never. `remarked`: which of REMARKS
+    the audit has.
     """
 
     cancel_id: str
@@ -148,6 +184,7 @@ class OperationRecord:
     fence: str
     lease_until_us: int
     grace_us: int | None = None
+    remarked: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, cancel_id: str, raw: str) -> OperationRecord:
@@ -171,4 +208,5 @@ class OperationRecord:
             fence=fields["fence"],
             lease_until_us=int(fields["lease_until_us"]),
             grace_us=stamp(fields["grace_us"]),
+            remarked=frozenset(REMARKS & fields.keys()),
         )

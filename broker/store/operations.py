@@ -219,6 +219,17 @@ class Operations:
         )
         return int(answer[0]) if code == "published" else 0
 
+    async def remark(self, run_id: str, operation: OperationRecord, event: str, detail: str) -> None:
+        """Notes `overdue` or `given_up` in the audit, once; not where a newer driver is there."""
+        await self._backend.on_run(
+            self._backend.scripts.remark,
+            run_id,
+            cancel_id=operation.cancel_id,
+            fence=operation.fence,
+            event=event,
+            detail=detail,
+        )
+
     async def due(self, limit: int = 100) -> list[tuple[str, str]]:
         """Operations on the work list whose time has come: (run id, cancel id)."""
         now_us = await self.now_us()

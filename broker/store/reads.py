@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, stamp
+from broker.protocol.records import AckRecord, AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, stamp
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
 
@@ -162,6 +162,13 @@ class Reads:
             for at in range(0, len(page), 2):
                 found[page[at]] = OperationRecord.parse(page[at], page[at + 1])
         return sorted(found.values(), key=lambda operation: (operation.requested_at_us, operation.cancel_id))
+
+    async def log(self, run_id: str, after: str = "", limit: int = PAGE) -> list[AuditEntry]:
+        """The audit of the run, oldest first: at most `limit` entries behind the position `after`."""
+        since = f"({after}" if after else "-"
+        command = self._backend.commands.command
+        entries = await command("XRANGE", self._backend.run(run_id).log, since, "+", "COUNT", limit)
+        return [AuditEntry.parse(position, flat) for position, flat in entries]
 
     async def worker_ids(self, run_id: str) -> dict[str, str]:
         """Worker slot → worker id."""

@@ -123,6 +123,7 @@ class Scripts:
         self.settle = load("settle")
         self.lease = load("lease")
         self.redeliver = load("redeliver")
+        self.remark = load("remark")
         self.register = load("register")
         self.start = load("start")
         self.finish = load("finish")

@@ -6,6 +6,7 @@ import inspect
 
 PUBLIC = {
     # the control plane's side
+    "AuditEntry",
     "Broker",
     "AckLag",
     "CancelReport",

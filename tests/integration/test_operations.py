@@ -579,10 +579,8 @@ async def test_a_repeat_with_force_escalates_and_keeps_everything_else(
     assert (await work_list(parts))[first.cancel_id] == 0, "looked at now"
     await parts.sweep_now(RUN, first.cancel_id)
     assert [one.force for one in await observer.messages()] == [False, True]
-    entries = await parts.backend.commands.command("XRANGE", parts.backend.run(RUN).log, "-", "+")
-    escalated = [fields for _, fields in entries if "escalated" in fields]
-    assert len(escalated) == 1
-    assert "boss" in escalated[0]
+    (escalated,) = [entry for entry in await b.audit(RUN) if entry.event == "escalated"]
+    assert (escalated.cancel_id, escalated.by, escalated.reason) == (first.cancel_id, "boss", "second")
 
     later = await b.cancel_run(RUN, force_after=3600)
     assert later.cancel_id == first.cancel_id

@@ -15,7 +15,7 @@ end
 if operation.dirty == '1' then
   return { 'dirty' }
 end
-operation.phase = 'published'
+operation.phase, operation.walked = 'published', summary
 save_operation(cancel_id, operation)
 audit('published', cancel_id, summary)
 keep_run({ log_key })

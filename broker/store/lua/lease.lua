@@ -19,8 +19,11 @@ end
 if not mine then
   raise(operation, 'fence')
   operation.driver = driver
+  if operation.state == 'open' and (operation.phase == 'walking' or operation.dirty == '1') then
+    audit('takeover', cancel_id, 'fence ' .. operation.fence, driver)
+  end
 end
 operation.lease_until_us = string.format('%.0f', now + tonumber(lease_us))
 save_operation(cancel_id, operation)
-keep_run({})
+keep_run({ log_key })
 return { 'leased', operation.fence, cjson.encode(operation) }

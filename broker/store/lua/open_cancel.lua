@@ -38,7 +38,7 @@ local function escalate(id, operation)
   if operation.force_after_us == '' or force_after < tonumber(operation.force_after_us) then
     operation.force_after_us = string.format('%.0f', force_after)
     save_operation(id, operation)
-    audit('escalated', id, asked.requested_by)
+    audit('escalated', id, 'force after ' .. string.format('%.0f', force_after) .. ' us', asked.requested_by, asked.reason)
   end
 end
 
@@ -109,7 +109,8 @@ redis.call('HINCRBY', run_key, 'epoch', 1)
 if client_key ~= '' then
   redis.call('HSETNX', idempotency_key, client_key, id)
 end
-audit(asserted and 'asserted_again' or 'requested', id, scope)
+audit(asserted and 'asserted_again' or 'requested', id, target == '' and scope or scope .. ' ' .. target,
+  asked.requested_by, asked.reason)
 if scope ~= 'run' and not e then
   if asserted then -- it was known, and may run: the cancel itself must not settle it
     tell(target, new_execution('unknown', '', '', '', ''), id, operation, 'gate')

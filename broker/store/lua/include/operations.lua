@@ -15,9 +15,10 @@ local function raise(operation, counter)
   operation[counter] = string.format('%.0f', tonumber(operation[counter]) + 1)
 end
 
-local function audit(event, id, detail)
+-- Who (empty: the broker itself) did what, when and why, in the run's capped log.
+local function audit(event, id, detail, by, reason)
   redis.call('XADD', log_key, 'MAXLEN', '~', '1000', '*', 'event', event, 'cancel_id', id, 'at_us', now_us,
-    'detail', detail)
+    'detail', detail, 'by', by or '', 'reason', reason or '')
 end
 
 -- Something that the operation covers is not settled (any more): it must be looked at again. The caller
@@ -45,7 +46,9 @@ local function settle_operation(id, operation)
   operation.state, operation.settled_at_us = 'settled', now_us
   save_operation(id, operation)
   redis.call('SREM', open_cancels_key, id)
-  audit('settled', id, operation.scope)
+  local took_ms = math.max(0, math.floor((now - tonumber(operation.requested_at_us)) / 1000))
+  audit('settled', id, (operation.walked or operation.scope) .. ', ' .. string.format('%.0f', took_ms) .. ' ms'
+    .. ' after the request')
 end
 
 local function may_settle(operation)
