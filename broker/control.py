@@ -18,12 +18,14 @@ from broker.cancel.views import Cancellations, ExecutionView, RunView
 from broker.cancel.watch import Watches
 from broker.config import cancel_terms, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
-from broker.errors import InvalidInput, NotFound
+from broker.errors import BrokerError, InvalidInput, NotFound
+from broker.observe.log import get_logger
 from broker.protocol.names import check_id, lone_run
 from broker.protocol.records import AuditEntry, as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
+from broker.store.checks import Finding, check_durability, check_server
 from broker.store.claims import Claims, Registration
 from broker.store.keys import NAMESPACE, Lifetimes
 from broker.store.operations import CancelTerms, Operations
@@ -32,6 +34,9 @@ from broker.store.subscriptions import Subscriptions
 from broker.worker.worker import default_worker_id
 
 PAGE = 1000
+
+
+log = get_logger("broker.control")
 
 
 class CancelOptions(TypedDict, total=False):
@@ -108,12 +113,25 @@ class Broker:
         self._engine = Engine(operations, self._reads, feed)
         backend.commands.on_new_server = self._engine.memory.server_changed
         stack.push_async_callback(self._engine.close)
+        warning = asyncio.create_task(self._warn_of_loss(), name="broker-check")
+        stack.push_async_callback(_end, warning)
         self._watches = Watches(self._engine.follow)
         stack.push_async_callback(self._watches.close)
         if self._sweeping:
             sweep = Sweep(operations, self._reads, self._claims, self._engine)
             sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
             stack.push_async_callback(_end, sweeping)
+
+    async def _warn_of_loss(self) -> None:
+        """Says once which settings of this Redis lose accepted cancels; delays nobody, and fails nothing."""
+        try:
+            found = await check_durability(self._url, self._timeout_s, self._namespace)
+        except BrokerError as error:
+            log.info("redis.check.failed", error=str(error))
+            return
+        for finding in found:
+            if finding.loses_intents:
+                log.warning("redis.unsafe", check=finding.name, what=finding.what, mend=finding.mend)
 
     async def register(self, run_id: str | None, executions: Iterable[Execution]) -> Registered:
         """Records executions, or fills in what was unknown of known ones. `run_id` None: each is on its own.
@@ -213,6 +231,11 @@ class Broker:
         wait = options.get("wait")
         wait_s = None if wait is None else check_seconds(wait, "wait")
         return await self._engine.cancel(run_id, _terms(scope, target, options), wait_s)
+
+
+async def check(url: str, timeout_s: float = 5.0, *, namespace: str = NAMESPACE) -> list[Finding]:
+    """What is to be known of this Redis, each with how to mend it. Raises BrokerUnavailable, InvalidInput."""
+    return await check_server(url, check_seconds(timeout_s, "timeout", least=0.01), check_namespace(namespace))
 
 
 def connect(url: str, *, namespace: str = NAMESPACE, timeout: float = 5.0, sweep: bool = True) -> Broker:
