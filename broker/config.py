@@ -33,6 +33,13 @@ def check_seconds(value: float, field: str, *, least: float = 0.0) -> float:
     return seconds
 
 
+def check_count(value: object, field: str, most: int = 1000) -> int:
+    """A whole number from 0. Raises InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise InvalidInput(f"{field} {value!r}: allowed are whole numbers from 0 to {most}")
+    return value
+
+
 def cancel_terms(
     scope: Scope,
     target: str = "",

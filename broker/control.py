@@ -16,7 +16,7 @@ from broker.cancel.survey import Preview, Survey
 from broker.cancel.sweep import Sweep
 from broker.cancel.views import Cancellations, ExecutionView, RunView
 from broker.cancel.watch import Watches
-from broker.config import cancel_terms, check_namespace, check_seconds
+from broker.config import cancel_terms, check_count, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
 from broker.errors import BrokerError, InvalidInput, NotFound
 from broker.observe.log import get_logger
@@ -30,6 +30,7 @@ from broker.store.claims import Claims, Registration
 from broker.store.keys import NAMESPACE, Lifetimes
 from broker.store.operations import CancelTerms, Operations
 from broker.store.reads import Reads
+from broker.store.replication import LONGEST_MS, Replication
 from broker.store.subscriptions import Subscriptions
 from broker.worker.worker import default_worker_id
 
@@ -72,8 +73,9 @@ class Registered(NamedTuple):
 class Broker:
     """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`."""
 
-    def __init__(self, url: str, *, namespace: str, timeout: float, sweep: bool) -> None:
+    def __init__(self, url: str, *, namespace: str, timeout: float, sweep: bool, min_replicas: int) -> None:
         self._url = url
+        self._min_replicas = check_count(min_replicas, "min_replicas")
         self._namespace = check_namespace(namespace)
         self._timeout_s = check_seconds(timeout, "timeout", least=0.01)
         self._sweeping = sweep
@@ -110,7 +112,7 @@ class Broker:
         self._reads, self._claims = Reads(backend), Claims(backend)
         operations = Operations(backend, driver=default_worker_id())
         self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
-        self._engine = Engine(operations, self._reads, feed)
+        self._engine = Engine(operations, self._reads, feed, self._replication(stack))
         backend.commands.on_new_server = self._engine.memory.server_changed
         stack.push_async_callback(self._engine.close)
         warning = asyncio.create_task(self._warn_of_loss(), name="broker-check")
@@ -121,6 +123,18 @@ class Broker:
             sweep = Sweep(operations, self._reads, self._claims, self._engine)
             sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
             stack.push_async_callback(_end, sweeping)
+
+    def _replication(self, stack: AsyncExitStack) -> Replication | None:
+        """A connection of its own: WAIT holds it up."""
+        if not self._min_replicas:
+            return None
+        backend = Backend.connect(
+            self._url, namespace=self._namespace, lifetimes=Lifetimes(), client_name="broker-wait",
+            timeout_s=self._timeout_s + LONGEST_MS / 1000,
+        )  # fmt: skip
+        replication = Replication(backend, self._min_replicas)
+        stack.push_async_callback(replication.close)
+        return replication
 
     async def _warn_of_loss(self) -> None:
         """Says once which settings of this Redis lose accepted cancels; delays nobody, and fails nothing."""
@@ -238,14 +252,18 @@ async def check(url: str, timeout_s: float = 5.0, *, namespace: str = NAMESPACE)
     return await check_server(url, check_seconds(timeout_s, "timeout", least=0.01), check_namespace(namespace))
 
 
-def connect(url: str, *, namespace: str = NAMESPACE, timeout: float = 5.0, sweep: bool = True) -> Broker:
+def connect(
+    url: str, *, namespace: str = NAMESPACE, timeout: float = 5.0, sweep: bool = True, min_replicas: int = 0
+) -> Broker:
     """A broker on the Redis at `url` (`redis://`, `rediss://`, `unix://`), or on one of its own: `embedded://`.
 
     `timeout` is how long Redis may take to answer, in seconds. With `sweep` this process also tells again
-    what was told and not settled, and finishes operations whose process died. Entering the block raises
+    what was told and not settled, and finishes operations whose process died. With `min_replicas` a cancel is
+    answered when so many replicas have it, or a second has passed; `report.durability` says what was reached.
+    Entering the block raises
     BrokerUnavailable when Redis cannot be reached, MissingExtra when `embedded://` needs an extra.
     """
-    return Broker(url, namespace=namespace, timeout=timeout, sweep=sweep)
+    return Broker(url, namespace=namespace, timeout=timeout, sweep=sweep, min_replicas=min_replicas)
 
 
 def _terms(scope: Scope, target: str, options: CancelOptions) -> CancelTerms:

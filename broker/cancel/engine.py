@@ -28,6 +28,7 @@ from broker.protocol.records import OperationRecord
 from broker.protocol.states import Order
 from broker.store.operations import CancelTerms, Opened, Operations, new_cancel_id
 from broker.store.reads import Reads
+from broker.store.replication import Replication
 
 log = get_logger("broker.cancel")
 
@@ -38,11 +39,14 @@ BARRIER_LEVEL_MIN_S = 0.05
 class Engine:
     """Runs cancel operations in this process."""
 
-    def __init__(self, operations: Operations, reads: Reads, feed: AckFeed) -> None:
+    def __init__(
+        self, operations: Operations, reads: Reads, feed: AckFeed, replication: Replication | None = None
+    ) -> None:
         self._operations = operations
         self._survey = Survey(reads, operations)
         self._settler = Settler(operations, reads)
         self._follower = partial(Follower, feed, reads)
+        self._replication = replication
         self._driving: set[asyncio.Task[None]] = set()
         self.memory = Reassertion(operations, reads, self.resume)
 
@@ -63,9 +67,11 @@ class Engine:
                 await self._drive(run_id, operation, follower, results)
             else:
                 await self._drive_behind(run_id, operation, results)
+            confirm = self._replication.confirm if self._replication else None
+            durability = await confirm(run_id, operation.cancel_id) if confirm else None
             if ends_at is not None:
                 await follower.wait_settled(operation, ends_at, partial(self._settle, run_id, operation))
-        return await self._report(run_id, opened, tuple(results.values()))
+        return replace(await self._report(run_id, opened, tuple(results.values())), durability=durability)
 
     async def follow(self, run_id: str, cancel_id: str) -> CancelReport:
         """The report of an operation, whoever drives it, once it is settled. Raises NotFound, NoCancellation."""

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from broker.protocol.names import public_run
-from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, as_time, stamp, unescape
+from broker.protocol.records import (
+    AckRecord,
+    Durability,
+    ExecutionRecord,
+    IntentRecord,
+    OperationRecord,
+    as_time,
+    stamp,
+    unescape,
+)
 from broker.protocol.states import Cause, Disposition, Scope, is_terminal
 
 STILL_RUNNING_LISTED = 1000
@@ -119,6 +128,7 @@ class CancelReport:
     remaining_active_in_run: int
     nodes: tuple[NodeResult, ...] = field(default=(), repr=False)
     repeated: bool = False
+    durability: Durability | None = None
 
     @property
     def settled(self) -> bool:

@@ -139,6 +139,13 @@ class AuditEntry(NamedTuple):
         )
 
 
+class Durability(NamedTuple):
+    """Replicas that were asked to have a cancel before it was answered, and those that said that they have."""
+
+    wanted: int
+    reached: int
+
+
 class AckRecord(NamedTuple):
     """What really happened to a cancelled execution, as far as anyone has said."""
 

@@ -78,6 +78,7 @@ class Commands:
         self._closed = False
         self._failures = 0
         self._server_run_id: str | None = None
+        self.connects = 0
         self.on_new_server: Callable[[], None] | None = None
 
     def call(
@@ -147,6 +148,7 @@ class Commands:
             connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             await connection.connect()  # type: ignore[no-untyped-call]
             self._connection = connection
+            self.connects += 1
             await self._recognise(connection)
         return self._connection
 

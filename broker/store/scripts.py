@@ -121,6 +121,7 @@ class Scripts:
         self.publish_cancels = load("publish_cancels")
         self.end_walk = load("end_walk")
         self.settle = load("settle")
+        self.confirm = load("confirm")
         self.lease = load("lease")
         self.redeliver = load("redeliver")
         self.remark = load("remark")
