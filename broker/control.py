@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import NamedTuple, Self, TypedDict, Unpack
@@ -20,7 +20,7 @@ from broker.config import cancel_terms, check_count, check_namespace, check_seco
 from broker.embedded import EmbeddedServer, parse_embedded_url
 from broker.errors import BrokerError, InvalidInput, NotFound
 from broker.observe.log import get_logger
-from broker.protocol.names import check_id, lone_run
+from broker.protocol.names import check_id, lone_run, public_run
 from broker.protocol.records import AuditEntry, as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
@@ -29,6 +29,7 @@ from broker.store.checks import Finding, check_durability, check_server
 from broker.store.claims import Claims, Registration
 from broker.store.keys import NAMESPACE, Lifetimes
 from broker.store.operations import CancelTerms, Operations
+from broker.store.probe import Probe
 from broker.store.reads import Reads
 from broker.store.replication import LONGEST_MS, Replication
 from broker.store.subscriptions import Subscriptions
@@ -109,6 +110,7 @@ class Broker:
         feed.subscriptions = Subscriptions(self._url, connect_timeout_s=self._timeout_s, on_confirmed=feed.missed)
         stack.push_async_callback(feed.subscriptions.close)
         await feed.subscriptions.start()
+        self._probe = Probe(backend, feed.subscriptions)
         self._reads, self._claims = Reads(backend), Claims(backend)
         operations = Operations(backend, driver=default_worker_id())
         self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
@@ -208,6 +210,14 @@ class Broker:
         wait_s, operation = check_seconds(wait, "wait"), await self._survey.operation(run_id, cancel_id)
         settled = await self._watches.settled(run_id, operation.cancel_id, wait_s)
         return settled or await self._survey.report(run_id, operation.cancel_id)
+
+    async def run_of(self, execution_id: str) -> str | None:
+        """The run of an execution, None where it belongs to none. Raises NotFound."""
+        return public_run(await self._known_run_of(execution_id))
+
+    async def ready(self) -> Mapping[str, str]:
+        """For each thing that this process needs "ok", or what is wrong with it; takes a second or two at most."""
+        return await self._probe.check()
 
     async def execution(self, execution_id: str) -> ExecutionView:
         """One execution with both its axes. Raises NotFound."""

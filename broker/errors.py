@@ -4,7 +4,12 @@
 BrokerError
 ├── InvalidInput                 what was given cannot be used; nothing was changed
 │   ├── InvalidId                an id that does not match the grammar
-│   └── TreeTooDeep              more than 1,000 levels to climb under a subtree gate
+│   ├── TreeTooDeep              more than 1,000 levels to climb under a subtree gate
+│   ├── BodyTooLarge             a request body over the limit
+│   ├── MethodNotAllowed         an address of the server that does not know this HTTP method
+│   └── UnsupportedMediaType     a request body that does not say it is JSON
+├── Unauthorized                 no token, or one that the server does not know
+├── Forbidden                    the token does not have the scope that this needs
 ├── NotFound                     no such run or execution
 │   └── NoCancellation           the run exists, but nobody cancelled it
 ├── Conflict                     the state of things does not allow it
@@ -64,6 +69,41 @@ class TreeTooDeep(InvalidInput):
     """Under a subtree gate an execution has more than 1,000 ancestors, so the gate cannot be checked."""
 
     code = "tree_too_deep"
+
+
+class BodyTooLarge(InvalidInput):
+    """A request body is longer than the server reads; the text names the limit."""
+
+    code = "body_too_large"
+    http_status = 413
+
+
+class MethodNotAllowed(InvalidInput):
+    """The address exists and does not know this HTTP method."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class UnsupportedMediaType(InvalidInput):
+    """The body of a request does not say that it is JSON."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+
+
+class Unauthorized(BrokerError):
+    """The server wants a token, and got none or one that it does not know."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class Forbidden(BrokerError):
+    """The token is known and does not have the scope that is needed; the text names both."""
+
+    code = "forbidden"
+    http_status = 403
 
 
 class NotFound(BrokerError, LookupError):

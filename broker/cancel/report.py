@@ -106,7 +106,8 @@ class CancelReport:
     `still_running` names at most the first 1,000, deepest first (`still_running_truncated`);
     `totals.still_running` counts all. `nodes` is what the walk of this call did, empty on a report
     that only reads; `repeated` says that there was such an operation before. `remaining_active_in_run`
-    counts the other non-terminal executions of the run. `run_id` is None for an execution without a run.
+    counts the other non-terminal executions of the run, None where they could not be counted. `told` has the
+    disposition of each execution in scope that has an intent. `run_id` is None for an execution without a run.
     """
 
     run_id: str | None
@@ -125,10 +126,11 @@ class CancelReport:
     still_running: tuple[ExecutionReport, ...]
     still_running_truncated: bool
     ack_lag: AckLag
-    remaining_active_in_run: int
+    remaining_active_in_run: int | None
     nodes: tuple[NodeResult, ...] = field(default=(), repr=False)
     repeated: bool = False
     durability: Durability | None = None
+    told: Mapping[str, Disposition] = field(default_factory=dict, repr=False)
 
     @property
     def settled(self) -> bool:
@@ -167,14 +169,14 @@ def build_report(
     operation: OperationRecord,
     evidence: Evidence,
     *,
-    active_in_run: int = 0,
+    active_in_run: int | None = 0,
     nodes: tuple[NodeResult, ...] = (),
     repeated: bool = False,
 ) -> CancelReport:
     """The report of one operation over the executions of its scope, whoever cancelled them."""
     running = _stragglers(operation, evidence)
-    told = [one for one in evidence.executions if one in evidence.intents]
-    dispositions = Counter(disposition_of(evidence.acks.get(one)) for one in told)
+    told = {one: disposition_of(evidence.acks.get(one)) for one in evidence.executions if one in evidence.intents}
+    dispositions = Counter(told.values())
     return CancelReport(
         run_id=public_run(run_id),
         cancel_id=operation.cancel_id,
@@ -202,6 +204,7 @@ def build_report(
         remaining_active_in_run=active_in_run,
         nodes=nodes,
         repeated=repeated,
+        told=told,
     )
 
 

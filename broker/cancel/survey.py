@@ -11,12 +11,15 @@ from broker.cancel.report import CancelReport, Evidence, NodeResult, Worker, bui
 from broker.cancel.tree import Tree, forest_of
 from broker.cancel.views import effective_status
 from broker.cancel.walk import Forest, Walk, walk
-from broker.errors import NoCancellation, NotFound
+from broker.errors import BrokerError, NoCancellation, NotFound
+from broker.observe.log import get_logger
 from broker.protocol.names import public_run
 from broker.protocol.records import AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
 from broker.protocol.states import Scope, is_terminal
 from broker.store.operations import Operations
 from broker.store.reads import Reads
+
+log = get_logger("broker.cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +109,16 @@ class Survey:
         snapshot = await self._load(run_id, operation.scope, operation.target)
         snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
         evidence = await self._evidence(run_id, snapshot)
-        state = await self._reads.run_state(run_id)
-        return build_report(run_id, operation, evidence, active_in_run=state.active, nodes=nodes, repeated=repeated)
+        active = await self._active_in_run(run_id)
+        return build_report(run_id, operation, evidence, active_in_run=active, nodes=nodes, repeated=repeated)
+
+    async def _active_in_run(self, run_id: str) -> int | None:
+        """Advice for whoever cancelled just one: a report is not refused for it."""
+        try:
+            return (await self._reads.run_state(run_id)).active
+        except BrokerError as error:
+            log.warning("report.count.failed", run_id=run_id, error=str(error))
+            return None
 
     async def audit(self, run_id: str) -> tuple[AuditEntry, ...]:
         """The run's log, oldest first; about the last 1,000 entries are kept. Raises NotFound."""

@@ -12,6 +12,7 @@ import typer
 import broker
 from broker.cli.demo.command import demo
 from broker.cli.exec import exec_command
+from broker.cli.serve import serve
 
 app = typer.Typer(
     name="broker",
@@ -41,3 +42,4 @@ def _options(
 
 app.command("demo")(demo)
 app.command("exec", context_settings={"allow_interspersed_args": False})(exec_command)
+app.command("serve")(serve)

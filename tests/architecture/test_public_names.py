@@ -30,6 +30,7 @@ PUBLIC = {
     # errors, and the cause that one of them carries
     "AlreadyClaimed",
     "AlreadyTerminal",
+    "BodyTooLarge",
     "BrokerError",
     "BrokerUnavailable",
     "CancelCause",
@@ -37,9 +38,11 @@ PUBLIC = {
     "ExecutionCancelled",
     "ExecutionInOtherRun",
     "Fenced",
+    "Forbidden",
     "IdempotencyKeyReused",
     "InvalidId",
     "InvalidInput",
+    "MethodNotAllowed",
     "MissingExtra",
     "NoCancellation",
     "NotFound",
@@ -48,6 +51,8 @@ PUBLIC = {
     "StoreRefused",
     "TreeTooDeep",
     "WorkerAlive",
+    "Unauthorized",
+    "UnsupportedMediaType",
     "WorkerIdInUse",
 }
 

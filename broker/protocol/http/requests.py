@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from broker.protocol.names import CANCEL_TEXT_LIMIT, ID_LIMIT
+from broker.protocol.states import Order
 
 BODY_LIMIT = 8 * 1024 * 1024
 """Bytes of a request body."""
@@ -16,6 +17,7 @@ EXECUTIONS_LIMIT = 10_000
 HELD_LIMIT = 10_000
 WAIT_LIMIT_MS = 60_000
 """Longest patience of a long poll."""
+DURATION_LIMIT_MS = 365 * 24 * 3_600_000
 PAGE_LIMIT = 1_000
 
 Id = Annotated[str, Field(max_length=ID_LIMIT)]
@@ -93,4 +95,22 @@ class HeartbeatRequest(Request):
 
 class DeadRequest(Request):
     incarnation: Annotated[int, Field(ge=1)]
+    reason: Text | None = None
+
+
+class CancelQuery(Request):
+    """What every cancel takes in its query, beside the body. `nodes=0` leaves the list of nodes out."""
+
+    wait_ms: Annotated[int, Field(ge=0, le=WAIT_LIMIT_MS, description="answer when settled, or after this time")] = 0
+    deadline_ms: Annotated[int, Field(ge=0, le=DURATION_LIMIT_MS, description="then overdue; 30000 if absent")] = 30_000
+    order: Annotated[Order, Field(description="the order of telling")] = Order.BOTTOM_UP
+    grace_ms: Annotated[int | None, Field(ge=0, le=DURATION_LIMIT_MS, description="from SIGTERM to SIGKILL")] = None
+    force_after_ms: Annotated[int | None, Field(ge=0, le=DURATION_LIMIT_MS, description="then the forced step")] = None
+    give_up_ms: Annotated[int, Field(ge=0, le=DURATION_LIMIT_MS, description="then redelivery ends")] = 3_600_000
+    nodes: Annotated[bool, Field(description="0 leaves the list of nodes out")] = True
+
+
+class CancelRequest(Request):
+    """The optional body of a cancel. A blank reason counts as none; `null` too."""
+
     reason: Text | None = None

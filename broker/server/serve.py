@@ -1,0 +1,146 @@
+"""Runs the server until it is told to stop, and then leaves in good order.
+
+A stop closes the listening socket, answers long polls with what is known, lets requests under way end, and hands
+cancels that are still being walked to another replica: they are on the work list from before their gate closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+
+import structlog
+import uvicorn
+
+from broker.control import connect
+from broker.errors import InvalidInput
+from broker.server.app import create_app
+from broker.server.context import Context
+from broker.server.patience import Patience
+from broker.server.settings import ServerSettings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LONGEST_HEAD = 256 * 1024  # an id of 10,000 characters, each of them encoded in 12 bytes
+_BACKLOG = 1024
+
+
+async def serve(settings: ServerSettings, announce: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM; `announce` gets the address once connections are accepted.
+
+    Raises BrokerUnavailable where Redis cannot be reached, InvalidInput where the address cannot be taken.
+    """
+    tokens = settings.read_tokens()
+    listening = _listen(settings.host, settings.port)
+    with contextlib.closing(listening):
+        broker = connect(settings.redis_url, namespace=settings.namespace, timeout=settings.redis_timeout_s)
+        async with broker:
+            app = create_app(broker, tokens)
+            context: Context = app.state.context
+            config = uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                h11_max_incomplete_event_size=_LONGEST_HEAD,
+                timeout_graceful_shutdown=max(1, round(settings.stop_timeout_s)),
+                timeout_keep_alive=75,
+            )
+            server = _Server(config, context.patience, lambda: announce(_address(listening)))
+            await server.serve(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, with the signals heard by us: a stop ends the long polls as well."""
+
+    def __init__(self, config: uvicorn.Config, patience: Patience, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._patience = patience
+        self._announce = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first signal stops in good order, the second one does not wait for requests."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._patience.stop()
+
+
+def run(settings: ServerSettings, announce: Callable[[str], None]) -> None:
+    """`serve()` on uvloop where there is one."""
+    log_to_stderr()
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # Windows has none
+        asyncio.run(serve(settings, announce))
+    else:
+        uvloop.run(serve(settings, announce))
+
+
+def log_to_stderr() -> None:
+    """One JSON object a line: ours are such already, uvicorn's become such."""
+    ours = logging.StreamHandler(sys.stderr)
+    ours.setFormatter(logging.Formatter("%(message)s"))
+    theirs = logging.StreamHandler(sys.stderr)
+    stamped: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    theirs.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=stamped,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    for name, handler, level in (("broker", ours, logging.INFO), ("uvicorn", theirs, logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise InvalidInput(f"host {host!r}: {error}; allowed is an address or a name of this machine") from error
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise InvalidInput(f"host {host!r}, port {port}: {error.strerror}; allowed is a free port from 0") from error
+    return listening
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
