@@ -58,7 +58,12 @@ def as_stamp(time: datetime) -> int:
 
 
 class ExecutionRecord(NamedTuple):
-    """What is known of an execution. `slot` is empty unless a claim is open; `start` counts the claims."""
+    """What is known of an execution. `slot` is empty unless a claim is open; `start` counts the claims.
+
+    `stamp` says when the status was so, which decides between non-terminal ones that come in the wrong
+    order: empty where it was registered, Redis time where a script changed it, and where an event said it
+    `occurred_us,ms,number` with the two parts of the event's stream id (occurred 0: it was its creation).
+    """
 
     status: str
     parent_execution_id: str
@@ -69,6 +74,7 @@ class ExecutionRecord(NamedTuple):
     slot: str
     incarnation: str
     start: str
+    stamp: str = ""
 
     @classmethod
     def parse(cls, raw: str) -> ExecutionRecord:

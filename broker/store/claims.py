@@ -13,6 +13,7 @@ from broker.store.groups import Groups
 from broker.store.hearts import Hearts
 from broker.store.hearts import Holder as Holder  # noqa: PLC0414 - who speaks belongs to what is said
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT
+from broker.store.reports import Report, event_stamp, report
 
 FOR_EVER = float("inf")  # what was done is said until it is accepted (trap T25)
 
@@ -279,18 +280,11 @@ class Claims(Hearts):
         return codes
 
     async def report_status(self, run_id: str, execution_id: str, status: str) -> str:
-        """What someone says who does not hold the execution; a RETURNS word of report_status.lua."""
-        code, *answer = await self._backend.on_run(
-            self._backend.scripts.report_status,
-            run_id,
-            run_id=run_id,
-            channels=self._backend.keys.channels(run_id),
-            execution_id=execution_id,
-            status=escape(status),
-        )
-        if answer:
-            await self._wake(run_id, answer[0])
-        return str(code)
+        """What someone says now who does not hold the execution; an EACH word of report_status.lua."""
+        seconds, microseconds = await self._backend.commands.command("TIME")
+        stamp = event_stamp(int(seconds) * 1_000_000 + int(microseconds))
+        (code,) = await report(self._backend, run_id, [Report(execution_id, status, stamp=stamp)])
+        return code
 
     async def intents(self, run_id: str, execution_ids: Iterable[str]) -> dict[str, IntentRecord]:
         """The durable cancels of those that have one."""

@@ -15,13 +15,13 @@ def test_escaped_text_comes_back_and_breaks_no_record(text: str) -> None:
 
 
 def test_an_execution_record_keeps_the_raw_status() -> None:
-    record = ExecutionRecord.parse(f"{escape('On|Hold 100%')}|root|gpu-7|plan|1795342312489123|1795342312480000|3|2|4")
+    record = ExecutionRecord.parse(f"{escape('On|Hold 100%')}|root|gpu-7|plan|1795342312489123|1795342312480000|3|2|4|")
     assert record.raw_status == "On|Hold 100%"
     assert (record.claimed, record.start, record.order_us) == (True, "4", 1795342312489123)
 
 
 def test_an_execution_that_has_not_started_is_ordered_by_its_registration() -> None:
-    record = ExecutionRecord.parse("pending|||||1795342312480000|||0")
+    record = ExecutionRecord.parse("pending|||||1795342312480000|||0|")
     assert record.order_us == 1795342312480000
     assert not record.claimed
 

@@ -1,85 +1,301 @@
--- A status that someone reports who does not hold the execution: a control plane, by event.
+-- What events say of executions, in the order given: by their holder (worker_id and start), or by someone
+-- who holds nothing. An end is proved only by the holder; evidence of a start reopens.
 -- KEYS run_keys
 -- ARGV run_id: id in the hash tag
 -- ARGV channels: prefix of the run's channels
--- ARGV execution_id: recorded here where it is not known yet
--- ARGV status: the word as reported
--- RETURNS changed: the status is what was reported; an open claim stays open
--- RETURNS settled: it was cancelled and nobody holds it: it ended by itself, the outcome is kept
--- RETURNS kept: it has ended already, terminal is terminal
--- RETURNS cancelled: not known before, and its gate is closed: never to be started, or told at once; cancel ids to look at again
--- RETURNS reopened: it was never started, it was said, and now it is said to run: told again; cancel ids to look at again
+-- ARGV (execution_id status parent agent_node reasoner started_us stamp worker_id incarnation start)...: at most 100; recorded where not known; empty where unknown; stamp is occurred_us,ms,number of the event; start only where worker_id is given
+-- RETURNS reported: cancel ids of the operations to look at again, then a code for each
+-- EACH changed: the status is what was reported; an open claim of someone else stays open
+-- EACH kept: it is known, older than what is known, or the execution has ended; at most gaps were filled
+-- EACH claimed: a claim is recorded, the execution runs
+-- EACH ended: its holder has ended it, no cancel stood against it
+-- EACH released: its holder has given the claim back
+-- EACH settled: it was cancelled, and this was its end
+-- EACH cancelled: it met a closed gate: never to be started, or told at once
+-- EACH reopened: its start was not known, and it was settled or ended: told again
+-- EACH cancel_wanted: someone who does not hold it says that it was cancelled: it is to be cancelled; gaps were filled
+-- EACH late: of an older claim; logged, not applied
+-- EACH parent_conflict: known under another parent; the rest was applied
+-- EACH too_deep: its ancestors cannot be checked; nothing was changed
 -- INCLUDE clock statuses lifetime executions operations cover acks evidence tell adopt
-local reopened = {}
+local reopened, events, ended = {}, {}, {}
 
-local function covering(e)
-  return (covering_cancels(execution_id, e.parent))
+-- When it was so. A registration has no stamp: older than every event but an execution's creation.
+local function is_news(e, said)
+  if e.stamp == '' then
+    return said.occurred > 0
+  end
+  local occurred, ms, number = string.match(e.stamp, '^(%d+),?(%d*),?(%d*)$')
+  occurred, ms, number = tonumber(occurred), tonumber(ms) or 0, tonumber(number) or 0
+  if said.occurred ~= occurred then
+    return said.occurred > occurred
+  end
+  return said.ms > ms or (said.ms == ms and said.number > number)
 end
 
--- Evidence of a start after never_started: told like a running one, and whatever covers it is open again.
-local function tell_again(e, intent)
+local function change_status(execution_id, e, said)
+  set_status(e, said.status)
+  e.stamp = said.stamp
+  save_execution(execution_id, e)
+end
+
+-- Its holder may have been declared lost by mistake: then the ack record still knows the claim.
+local function was_lost_by(execution_id, said)
+  local ack = read_ack(execution_id)
+  return ack.disposition == 'lost' and ack.slot == said.slot and ack.start == said.start
+end
+
+-- How the one who speaks stands to the claim: holder, newer (a claim not known yet), ended, late or nobody.
+local STANDING = { nobody = 'nobody', holder = 'holder', newer = 'newer', ended = 'ended', late = 'late' }
+local function standing(execution_id, e, said)
+  if said.worker_id == '' then
+    return STANDING.nobody
+  end
+  said.slot = worker_slot(said.worker_id)
+  if tonumber(said.start) > tonumber(e.start) then
+    return STANDING.newer
+  end
+  if holds(e, said.slot, said.incarnation, said.start) then
+    return STANDING.holder
+  end
+  if e.start ~= said.start or has_open_claim(e) then
+    return STANDING.late
+  end
+  return was_lost_by(execution_id, said) and STANDING.holder or STANDING.ended
+end
+
+local function take_claim(e, said)
+  if has_open_claim(e) then
+    redis.call('HINCRBY', run_key, 'epoch', 1)
+  end
+  e.slot, e.incarnation, e.start = said.slot, said.incarnation, said.start
+end
+
+-- Evidence of a start: told like a running one, and whatever covers it is open again.
+local function tell_again(execution_id, e, intent)
   local id = string.match(intent, '^[^|]*')
   redis.call('HDEL', acks_key, execution_id)
   reopen_covering(execution_id, e, 'seen to start', reopened)
   publish_cancel(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate', now_us, '2', '0')
-  return { 'reopened', reopened }
+  return 'reopened'
 end
 
--- It was cancelled, or its gate is closed and the end is no success (trap T37): what it came to is kept.
-local function end_by_itself(e)
-  set_status(e, 'cancelled')
-  save_execution(execution_id, e)
+-- It runs under a closed gate: told at once, before any walk comes by.
+local function tell_at_gate(execution_id, e, covering)
+  tell(execution_id, e, covering[1], read_operation(covering[1]) or FORGOTTEN, 'gate')
+  reopen_covering(execution_id, e, 'seen to start', reopened)
+end
+
+-- It was cancelled and this is its end; what it came to is kept, and the claim is over.
+local function settle_with(execution_id, e, said, disposition)
   local ack = read_ack(execution_id)
-  ack.disposition, ack.outcome, ack.settled_us = 'ended_itself', status, now_us
+  ack.disposition, ack.outcome, ack.settled_us = disposition, said.status, now_us
+  if said.worker_id ~= '' then
+    ack.start, ack.slot = said.start, said.slot
+  end
   save_ack(execution_id, ack)
+  e.slot, e.incarnation, e.stamp = '', '', said.stamp
+  save_execution(execution_id, e)
   redis.call('ZREM', unsettled_key, execution_id)
-  notify({ event_of(execution_id, 'ended_itself') }, settle_operations({ execution_id }))
-  return { 'settled' }
+  ended[#ended + 1] = execution_id
+  events[#events + 1] = event_of(execution_id, disposition)
+  return 'settled'
 end
 
--- A cancelled one: only a start that nobody had seen, or an end where nobody holds it, is news.
-local function report_cancelled(e, intent)
-  local word = canonical(status)
-  if word == 'running' and read_ack(execution_id).disposition == 'never_started' then
-    return tell_again(e, intent)
-  end
-  if is_terminal(word) and not has_open_claim(e) and redis.call('ZSCORE', unsettled_key, execution_id) then
-    return end_by_itself(e)
-  end
-  return { 'kept' }
+-- An end that no walk has told. A parent that fails because its child was cancelled did not fail (trap T37).
+local function gates_over_end(execution_id, e, said)
+  return said.word ~= 'succeeded' and covering_cancels(execution_id, e.parent) or {}
 end
 
-local function report_new()
-  local said = { status = status, parent = '', agent_node = '', reasoner = '', started_us = '' }
-  local code = record_new(execution_id, said, reopened)
-  return { code == 'run_cancelled' and 'cancelled' or 'changed', reopened }
+local function end_at_gate(execution_id, e, said, id)
+  save_intent(execution_id, e, id, now_us, '1', '0', '')
+  redis.call('HINCRBY', run_key, 'epoch', 1)
+  set_status(e, 'cancelled')
+  return settle_with(execution_id, e, said, 'ended_itself')
 end
 
-local function report()
-  local e = read_execution(execution_id)
-  local intent = redis.call('HGET', intents_key, execution_id)
-  if not e and not is_terminal(status) then
-    return report_new()
+local function end_by_holder(execution_id, e, said, intent)
+  if said.standing == 'newer' then
+    take_claim(e, said)
   end
-  e = e or new_execution('pending', '', '', '', '')
-  redis.call('SREM', missing_key, execution_id)
   if intent then
-    return report_cancelled(e, intent)
+    local disposition = said.word == 'cancelled' and 'stopped' or 'ended_itself'
+    return settle_with(execution_id, e, said, disposition)
+  end
+  if not is_terminal(e.status) then
+    local gates = gates_over_end(execution_id, e, said)
+    if #gates > 0 then
+      return end_at_gate(execution_id, e, said, gates[1])
+    end
+    set_status(e, said.status)
+    e.stamp = said.stamp
+  end
+  e.slot, e.incarnation = '', ''
+  save_execution(execution_id, e)
+  return said.word == 'queued' and 'released' or 'ended'
+end
+
+local function end_by_other(execution_id, e, said, intent)
+  if intent then
+    if not has_open_claim(e) and redis.call('ZSCORE', unsettled_key, execution_id) then
+      return settle_with(execution_id, e, said, 'ended_itself')
+    end
+    return 'kept'
   end
   if is_terminal(e.status) then
-    return { 'kept' }
+    return 'kept'
   end
-  local gates = not has_open_claim(e) and is_terminal(status) and canonical(status) ~= 'succeeded' and covering(e) or {}
+  local gates = not has_open_claim(e) and gates_over_end(execution_id, e, said) or {}
   if #gates > 0 then
-    save_intent(execution_id, e, gates[1], now_us, '1', '0', '')
-    redis.call('HINCRBY', run_key, 'epoch', 1)
-    return end_by_itself(e)
+    return end_at_gate(execution_id, e, said, gates[1])
   end
-  set_status(e, status)
-  save_execution(execution_id, e)
-  return { 'changed' }
+  if said.word == 'cancelled' then
+    return 'cancel_wanted'
+  end
+  change_status(execution_id, e, said)
+  return 'changed'
 end
 
-local answer = report()
-keep_run({ run_key, executions_key, missing_key, intents_key, acks_key, unsettled_key, log_key, open_cancels_key })
+-- A start that was not known when it was settled. One that is older than its end is none.
+local function is_evidence(execution_id, e, said)
+  local ack = read_ack(execution_id)
+  if ack.disposition == 'ended_itself' and ack.slot == '' then
+    return is_news(e, said)
+  end
+  return ack.disposition == 'never_started' or (said.standing == 'newer' and RANK[ack.disposition] == 2)
+end
+
+local function say_by_other(execution_id, e, said, intent)
+  local runs = said.word == 'running'
+  if intent then
+    return runs and is_evidence(execution_id, e, said) and tell_again(execution_id, e, intent) or 'kept'
+  end
+  if not is_news(e, said) then
+    return 'kept'
+  end
+  local gates = runs and covering_cancels(execution_id, e.parent) or {}
+  if is_terminal(e.status) then
+    if e.start ~= '0' or #gates == 0 then
+      return 'kept'
+    end
+    tell_at_gate(execution_id, e, gates)
+    return 'reopened'
+  end
+  change_status(execution_id, e, said)
+  if #gates > 0 then
+    tell_at_gate(execution_id, e, gates)
+    return 'cancelled'
+  end
+  return 'changed'
+end
+
+local function say_by_holder(execution_id, e, said, intent)
+  if intent or is_terminal(e.status) or not is_news(e, said) then
+    return 'kept'
+  end
+  change_status(execution_id, e, said)
+  return 'changed'
+end
+
+-- A claim that was not known: recorded whatever the status says, so that its end can be told from others.
+local function claim_by_event(execution_id, e, said, intent)
+  local news, has_ended = is_news(e, said), is_terminal(e.status)
+  local evidence = intent and is_evidence(execution_id, e, said)
+  if has_ended and not news and not (intent and (evidence or has_open_claim(e)
+      or redis.call('ZSCORE', unsettled_key, execution_id))) then
+    return 'kept'
+  end
+  take_claim(e, said)
+  if news and not has_ended then
+    set_status(e, said.status)
+    e.stamp = said.stamp
+  end
+  save_execution(execution_id, e)
+  if evidence then
+    return tell_again(execution_id, e, intent)
+  end
+  local gates = not intent and covering_cancels(execution_id, e.parent) or {}
+  if #gates > 0 then
+    tell_at_gate(execution_id, e, gates)
+    return has_ended and 'reopened' or 'cancelled'
+  end
+  return 'claimed'
+end
+
+local function report_known(execution_id, e, said)
+  local intent = redis.call('HGET', intents_key, execution_id)
+  said.standing = standing(execution_id, e, said)
+  if said.standing == 'late' then
+    audit('late_event', '', execution_id .. ' start ' .. said.start .. ' ' .. said.status)
+    return 'late'
+  end
+  if said.status == '' or said.standing == 'ended' then
+    return 'kept'
+  end
+  if said.ends then
+    local end_by = said.standing == 'nobody' and end_by_other or end_by_holder
+    return end_by(execution_id, e, said, intent)
+  end
+  if said.standing == 'newer' then
+    return claim_by_event(execution_id, e, said, intent)
+  end
+  local say_by = said.standing == 'nobody' and say_by_other or say_by_holder
+  return say_by(execution_id, e, said, intent)
+end
+
+-- An end before its start, or a start before its creation: the record is made of what is said.
+local function report_new(execution_id, said)
+  local is_foreign_cancel = said.word == 'cancelled' and said.worker_id == ''
+  function said.claim(e)
+    if said.worker_id ~= '' then
+      e.start = said.start
+      if not said.ends then
+        e.slot, e.incarnation = worker_slot(said.worker_id), said.incarnation
+      end
+    end
+  end
+  if said.status == '' or is_foreign_cancel then
+    said.status, said.stamp = 'pending', ''
+  end
+  local code, e = record_new(execution_id, said, reopened)
+  if code ~= 'registered' then
+    return code == 'run_cancelled' and 'cancelled' or code
+  end
+  if is_foreign_cancel then
+    return 'cancel_wanted'
+  end
+  local gates = is_terminal(e.status) and gates_over_end(execution_id, e, said) or {}
+  if #gates > 0 then
+    said.slot = said.worker_id ~= '' and worker_slot(said.worker_id) or ''
+    return end_at_gate(execution_id, e, said, gates[1])
+  end
+  return has_open_claim(e) and 'claimed' or 'changed'
+end
+
+local function report(execution_id, said)
+  said.word = canonical(said.status)
+  said.ends = TERMINAL[said.word] or (said.word == 'queued' and said.worker_id ~= '')
+  local occurred, ms, number = string.match(said.stamp, '^(%d+),(%d+),(%d+)$')
+  said.occurred, said.ms, said.number = tonumber(occurred), tonumber(ms), tonumber(number)
+  local e = read_execution(execution_id)
+  if not e then
+    return report_new(execution_id, said)
+  end
+  local code = record_known(execution_id, e, said, reopened)
+  if code == 'too_deep' then
+    return code
+  end
+  local said_of_it = report_known(execution_id, e, said)
+  return code == 'parent_conflict' and code or said_of_it
+end
+
+local answer = { 'reported', reopened }
+for i = first_execution_id, #ARGV, 10 do
+  answer[#answer + 1] = report(ARGV[i], { status = ARGV[i + 1], parent = ARGV[i + 2], agent_node = ARGV[i + 3],
+    reasoner = ARGV[i + 4], started_us = ARGV[i + 5], stamp = ARGV[i + 6], worker_id = ARGV[i + 7],
+    incarnation = ARGV[i + 8], start = ARGV[i + 9] })
+end
+notify(events, settle_operations(ended))
+keep_run({ run_key, executions_key, workers_key, missing_key, intents_key, acks_key, unsettled_key, log_key,
+  open_cancels_key })
 return answer

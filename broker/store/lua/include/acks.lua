@@ -28,8 +28,9 @@ local function worker_slot(worker_id)
   return slot
 end
 
+-- Who speaks by event may leave the incarnation out (0): the start number names the claim.
 local function holds(e, slot, incarnation, start)
-  return e.slot == slot and e.incarnation == incarnation and e.start == start
+  return e.slot == slot and (e.incarnation == incarnation or incarnation == '0') and e.start == start
 end
 
 -- Whether this is the claim that was closed as lost, and none has come since.

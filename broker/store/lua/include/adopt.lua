@@ -34,6 +34,10 @@ local function record_new(execution_id, said, reopened)
     return 'too_deep'
   end
   local e = new_execution(said.status, said.parent, said.agent_node, said.reasoner, said.started_us)
+  if said.claim then
+    said.claim(e)
+  end
+  e.stamp = said.stamp or ''
   save_execution(execution_id, e)
   note_missing_parent(said.parent)
   if redis.call('SREM', missing_key, execution_id) == 1 then

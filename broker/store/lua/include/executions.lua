@@ -1,10 +1,10 @@
 -- Reads and writes the compact record of an execution, and keeps the run's count of active ones.
 local function parse_execution(raw)
-  local status, parent, agent_node, reasoner, started_us, registered_us, slot, incarnation, start = string.match(
-    raw, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$')
+  local status, parent, agent_node, reasoner, started_us, registered_us, slot, incarnation, start, stamp = string.match(
+    raw, '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$')
   return {
     status = status, parent = parent, agent_node = agent_node, reasoner = reasoner, started_us = started_us,
-    registered_us = registered_us, slot = slot, incarnation = incarnation, start = start,
+    registered_us = registered_us, slot = slot, incarnation = incarnation, start = start, stamp = stamp,
   }
 end
 
@@ -15,16 +15,17 @@ end
 
 local function save_execution(execution_id, e)
   redis.call('HSET', executions_key, execution_id, table.concat({ e.status, e.parent, e.agent_node, e.reasoner,
-    e.started_us, e.registered_us, e.slot, e.incarnation, e.start }, '|'))
+    e.started_us, e.registered_us, e.slot, e.incarnation, e.start, e.stamp }, '|'))
 end
 
--- A status is changed only here, so that the count of active executions cannot drift.
+-- A status is changed only here, so that the count of active executions cannot drift, and so that it has
+-- a stamp: the present time, unless an event says when it was so.
 local function set_status(e, status)
   local before, after = is_terminal(e.status), is_terminal(status)
   if before ~= after then
     active_change = active_change + (after and -1 or 1)
   end
-  e.status = status
+  e.status, e.stamp = status, now_us
 end
 
 local function new_execution(status, parent, agent_node, reasoner, started_us)
@@ -33,7 +34,7 @@ local function new_execution(status, parent, agent_node, reasoner, started_us)
   end
   return {
     status = status, parent = parent, agent_node = agent_node, reasoner = reasoner, started_us = started_us,
-    registered_us = now_us, slot = '', incarnation = '', start = '0',
+    registered_us = now_us, slot = '', incarnation = '', start = '0', stamp = '',
   }
 end
 
