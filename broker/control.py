@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import NamedTuple, Self, TypedDict, Unpack
@@ -19,6 +19,9 @@ from broker.cancel.watch import Watches
 from broker.config import cancel_terms, check_count, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
 from broker.errors import BrokerError, InvalidInput, NotFound
+from broker.ingest.consumer import Consumer
+from broker.ingest.dead import DeadPage, list_dead, replay_dead
+from broker.ingest.publish import Published, publish_events
 from broker.observe.log import get_logger
 from broker.protocol.names import check_id, lone_run, public_run
 from broker.protocol.records import AuditEntry, as_stamp
@@ -32,6 +35,7 @@ from broker.store.operations import CancelTerms, Operations
 from broker.store.probe import Probe
 from broker.store.reads import Reads
 from broker.store.replication import LONGEST_MS, Replication
+from broker.store.streams import EventStream, StreamState
 from broker.store.subscriptions import Subscriptions
 from broker.worker.worker import default_worker_id
 
@@ -74,12 +78,14 @@ class Registered(NamedTuple):
 class Broker:
     """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`."""
 
-    def __init__(self, url: str, *, namespace: str, timeout: float, sweep: bool, min_replicas: int) -> None:
+    def __init__(
+        self, url: str, *, namespace: str, timeout: float, sweep: bool, ingest: bool, min_replicas: int
+    ) -> None:
         self._url = url
         self._min_replicas = check_count(min_replicas, "min_replicas")
         self._namespace = check_namespace(namespace)
         self._timeout_s = check_seconds(timeout, "timeout", least=0.01)
-        self._sweeping = sweep
+        self._sweeping, self._ingesting = sweep, ingest
         self._stack = AsyncExitStack()
 
     @property
@@ -125,6 +131,11 @@ class Broker:
             sweep = Sweep(operations, self._reads, self._claims, self._engine)
             sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
             stack.push_async_callback(_end, sweeping)
+        self._stream = EventStream(backend, consumer=operations.driver)
+        if self._ingesting:
+            consumer = Consumer.connect(self._url, backend, self._stream, self._claims, self._engine)
+            consumer.start()
+            stack.push_async_callback(consumer.close)
 
     def _replication(self, stack: AsyncExitStack) -> Replication | None:
         """A connection of its own: WAIT holds it up."""
@@ -241,6 +252,22 @@ class Broker:
         """Who asked for what in this run, when and why, and how it ended; oldest first. Raises NotFound."""
         return await self._survey.audit(check_id(run_id, "run_id"))
 
+    async def publish_events(self, events: Sequence[object]) -> tuple[Published, ...]:
+        """Appends control-plane events to the stream (protocol/README.md), and answers for each of them."""
+        return await publish_events(self._stream, events)
+
+    async def ingest_state(self) -> StreamState:
+        """How far the ingest of all replicas is behind, and how many events were refused."""
+        return await self._stream.state()
+
+    async def dead_events(self, cursor: str | None = None, limit: int = 100) -> DeadPage:
+        """A page of refused events, oldest first. Raises InvalidInput."""
+        return await list_dead(self._stream, cursor, limit)
+
+    async def replay_events(self, dead_ids: Sequence[str]) -> dict[str, str]:
+        """Puts refused events back on the stream: dead id → new id. Raises InvalidInput, NotFound."""
+        return await replay_dead(self._stream, dead_ids)
+
     async def _run_of(self, execution_id: str, options: CancelOptions) -> str:
         if not options.get("allow_unknown"):
             return await self._known_run_of(execution_id)
@@ -263,17 +290,23 @@ async def check(url: str, timeout_s: float = 5.0, *, namespace: str = NAMESPACE)
 
 
 def connect(
-    url: str, *, namespace: str = NAMESPACE, timeout: float = 5.0, sweep: bool = True, min_replicas: int = 0
+    url: str,
+    *,
+    namespace: str = NAMESPACE,
+    timeout: float = 5.0,
+    sweep: bool = True,
+    ingest: bool = False,
+    min_replicas: int = 0,
 ) -> Broker:
     """A broker on the Redis at `url` (`redis://`, `rediss://`, `unix://`), or on one of its own: `embedded://`.
 
     `timeout` is how long Redis may take to answer, in seconds. With `sweep` this process also tells again
     what was told and not settled, and finishes operations whose process died. With `min_replicas` a cancel is
     answered when so many replicas have it, or a second has passed; `report.durability` says what was reached.
-    Entering the block raises
-    BrokerUnavailable when Redis cannot be reached, MissingExtra when `embedded://` needs an extra.
+    With `ingest` it also takes its share of the event stream. Entering the block raises BrokerUnavailable when
+    Redis cannot be reached, MissingExtra when `embedded://` needs an extra.
     """
-    return Broker(url, namespace=namespace, timeout=timeout, sweep=sweep, min_replicas=min_replicas)
+    return Broker(url, namespace=namespace, timeout=timeout, sweep=sweep, ingest=ingest, min_replicas=min_replicas)
 
 
 def _terms(scope: Scope, target: str, options: CancelOptions) -> CancelTerms:

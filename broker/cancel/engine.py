@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Coroutine
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from broker.cancel.follow import AckFeed, Follower
 from broker.cancel.lease import keeping_lease
@@ -34,6 +36,7 @@ log = get_logger("broker.cancel")
 
 FIRST_REDELIVERY_US = 1_000_000
 BARRIER_LEVEL_MIN_S = 0.05
+ACCEPTED_AT_ONCE = 16  # what waits here longer than its lease, the sweep of any process takes
 
 
 class Engine:
@@ -49,6 +52,7 @@ class Engine:
         self._replication = replication
         self._driving: set[asyncio.Task[None]] = set()
         self.memory = Reassertion(operations, reads, self.resume)
+        self._accepted = asyncio.Semaphore(ACCEPTED_AT_ONCE)
 
     async def cancel(self, run_id: str, terms: CancelTerms, wait_s: float | None = None) -> CancelReport:
         """Cancels a run, a subtree or one execution, and answers what is known when everything is told.
@@ -99,6 +103,20 @@ class Engine:
             self.memory.forget(cancel_id)
         return answer
 
+    async def accept(self, run_id: str, terms: CancelTerms) -> OperationRecord:
+        """Answers when the operation is durable, and drives it behind that. Raises what `cancel` raises."""
+        opened = await self._list_and_gate(run_id, terms)
+        operation = opened.operation
+        if opened.repeated:
+            await self._look_again(run_id, operation, escalated=terms.force_after_us is not None)
+        else:
+            self._in_background(self._drive_accepted(run_id, operation), operation)
+        return operation
+
+    async def _drive_accepted(self, run_id: str, operation: OperationRecord) -> None:
+        async with self._accepted, self._follower(run_id) as follower:
+            await self._drive(run_id, operation, follower, {})
+
     async def _gate_and_listen(self, run_id: str, terms: CancelTerms, follower: Follower | None) -> Opened:
         """A caller that waits is subscribed to the acks while the gate closes, not after."""
         listening = None if follower is None else asyncio.ensure_future(follower.listen())
@@ -121,13 +139,16 @@ class Engine:
 
     async def _repeat(self, run_id: str, operation: OperationRecord, *, escalated: bool) -> dict[str, NodeResult]:
         """A repeat answers every node as it was found; an orphan, or one that is now forced, is looked at now."""
+        await self._look_again(run_id, operation, escalated=escalated)
+        snapshot = await self._survey.load(run_id, operation)
+        nodes = map(snapshot.node, snapshot.executions)
+        return {node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes}
+
+    async def _look_again(self, run_id: str, operation: OperationRecord, *, escalated: bool) -> None:
         if operation.state == "open" and (operation.phase == "walking" or escalated):
             await self._operations.reschedule(run_id, operation.cancel_id, 0)
         if escalated:
             self.memory.escalated(operation)
-        snapshot = await self._survey.load(run_id, operation)
-        nodes = map(snapshot.node, snapshot.executions)
-        return {node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes}
 
     # --- load → walk → publish --------------------------------------------------------------------
 
@@ -225,12 +246,16 @@ class Engine:
             finally:
                 first_told.set()
 
-        task = asyncio.create_task(drive(), name=f"broker-barrier-{operation.cancel_id}")
-        self._driving.add(task)
-        task.add_done_callback(self._driven)
+        task = self._in_background(drive(), operation)
         await first_told.wait()
         if task.done():
             await task
+
+    def _in_background(self, drive: Coroutine[Any, Any, None], operation: OperationRecord) -> asyncio.Task[None]:
+        task = asyncio.create_task(drive, name=f"broker-drive-{operation.cancel_id}")
+        self._driving.add(task)
+        task.add_done_callback(self._driven)
+        return task
 
     def _driven(self, task: asyncio.Task[None]) -> None:
         self._driving.discard(task)

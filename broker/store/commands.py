@@ -61,6 +61,7 @@ class Commands:
             self._pool = ConnectionPool.from_url(
                 url,
                 decode_responses=True,
+                encoding_errors="surrogateescape",  # bytes of others that are no UTF-8 must not look like a dead line
                 protocol=2,
                 client_name=client_name,
                 socket_connect_timeout=timeout_s,

@@ -16,6 +16,8 @@
 | `<ns>:{R}:idempotency` | hash | with the run | open_cancel: client's key → cancel id |
 | `<ns>:execution:<id>` | string | 30 d | index: execution id → run, verified at every use |
 | `<ns>:open` | zset | never: the work list of all replicas, one entry an operation | list_operation, sweep |
+| `<ns>:events` | stream | never: trimmed below the oldest pending entry of the group | control planes, publish |
+| `<ns>:events:dead` | stream, about 10,000 entries | never: capped, and a refusal must be found however late | ingest |
 | `<ns>:worker:<id>` | hash | 15 s | heartbeat, leave |
 | `<ns>:worker:<id>:inc` | counter | never: a lower number would fence live workers | process start, declare_dead |
 | `<ns>:worker-seen:<id>` | string | 7 d | heartbeat: Redis time of the last one, for when the heart has stopped |
@@ -99,6 +101,14 @@ class Keys:
 
     def declared_dead(self, worker_id: str) -> str:
         return f"{self.namespace}:worker-dead:{worker_id}"
+
+    @property
+    def events(self) -> str:
+        return f"{self.namespace}:events"
+
+    @property
+    def dead_events(self) -> str:
+        return f"{self.namespace}:events:dead"
 
     @property
     def work_list(self) -> str:

@@ -95,7 +95,7 @@ class Operations:
 
     def __init__(self, backend: Backend, driver: str) -> None:
         self._backend = backend
-        self._driver = driver
+        self.driver = driver
 
     async def enlist(self, run_id: str, cancel_id: str) -> str:
         """Puts the operation on the work list; answers the Redis time of it, in microseconds."""
@@ -128,7 +128,7 @@ class Operations:
             client_key=terms.idempotency_key,
             listed_at_us=listed_at_us,
             allow_unknown="1" if terms.allow_unknown else "0",
-            driver=self._driver,
+            driver=self.driver,
             lease_us="0" if asserted else str(LEASE_US),
         )
         if code not in ("opened", "repeat"):
@@ -197,7 +197,7 @@ class Operations:
             self._backend.scripts.lease,
             run_id,
             cancel_id=cancel_id,
-            driver=self._driver,
+            driver=self.driver,
             fence=fence,
             lease_us=str(lease_us),
         )

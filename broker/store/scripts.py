@@ -136,6 +136,7 @@ class Scripts:
         self.heartbeat = load("heartbeat")
         self.leave = load("leave")
         self.touch = load("touch")
+        self.forget_consumer = load("forget_consumer")
 
     def all(self) -> list[Script]:
         return [script for script in vars(self).values() if isinstance(script, Script)]

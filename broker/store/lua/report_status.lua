@@ -39,12 +39,6 @@ local function change_status(execution_id, e, said)
   save_execution(execution_id, e)
 end
 
--- Its holder may have been declared lost by mistake: then the ack record still knows the claim.
-local function was_lost_by(execution_id, said)
-  local ack = read_ack(execution_id)
-  return ack.disposition == 'lost' and ack.slot == said.slot and ack.start == said.start
-end
-
 -- How the one who speaks stands to the claim: holder, newer (a claim not known yet), ended, late or nobody.
 local STANDING = { nobody = 'nobody', holder = 'holder', newer = 'newer', ended = 'ended', late = 'late' }
 local function standing(execution_id, e, said)
@@ -61,7 +55,8 @@ local function standing(execution_id, e, said)
   if e.start ~= said.start or has_open_claim(e) then
     return STANDING.late
   end
-  return was_lost_by(execution_id, said) and STANDING.holder or STANDING.ended
+  local lost = was_lost(e, read_ack(execution_id), said.slot, said.start)
+  return lost and STANDING.holder or STANDING.ended
 end
 
 local function take_claim(e, said)

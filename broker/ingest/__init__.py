@@ -1,0 +1,1 @@
+"""Control-plane events from the stream: start at consumer.py."""

@@ -1,0 +1,193 @@
+"""Applies events of one run, in stream order, with as few script calls as possible. All of it is idempotent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from broker.cancel.engine import Engine
+from broker.errors import (
+    AlreadyTerminal,
+    BrokerUnavailable,
+    ExecutionInOtherRun,
+    IdempotencyKeyReused,
+    InvalidInput,
+    StoreRefused,
+    TreeTooDeep,
+)
+from broker.ingest.translate import Sourced, ack_of, cancel_terms_of, claim_of, holder_of, only, report_of, steps
+from broker.observe.log import get_logger
+from broker.protocol.events import AckEvent, CancelRequested, Event, RunCancelRequested, StatusEvent
+from broker.protocol.names import lone_run
+from broker.protocol.states import Scope
+from broker.store.backend import Backend
+from broker.store.claims import Claims, Holder
+from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT, CancelTerms
+from broker.store.reports import report
+
+log = get_logger("broker.ingest")
+
+INDEXED_LIMIT = 100_000
+_PASSING = ("OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY",
+            "NOPERM", "NOAUTH", "WRONGPASS", "UNKILLABLE")  # fmt: skip
+"""What Redis refuses because of its own state, not because of what it was given: that passes."""
+
+
+class Refusal(NamedTuple):
+    """Why an event cannot be applied: a code for programs and a text for people."""
+
+    code: str
+    reason: str
+
+
+class Applier:
+    """Events of any runs; the caller sees to it that those of one run come one batch after the other."""
+
+    def __init__(self, backend: Backend, claims: Claims, engine: Engine) -> None:
+        self._backend = backend
+        self._claims = claims
+        self._engine = engine
+        self._indexed: OrderedDict[str, str] = OrderedDict()
+
+    async def run_of(self, event: Event) -> str:
+        """The run that an event belongs to: what it says, else what is known of the execution, else its own."""
+        if event.run_id or isinstance(event, RunCancelRequested):
+            return event.run_id or ""
+        known = self._indexed.get(event.execution_id) or await self._claims.run_of(event.execution_id)
+        return known or lone_run(event.execution_id)
+
+    def forget(self) -> None:
+        """Redis was away, and may have lost what it had: the index is written again."""
+        self._indexed.clear()
+
+    async def apply(self, run_id: str, batch: Sequence[Sourced[Event]]) -> dict[str, Refusal]:
+        """Applies what can be applied; answers what cannot, by entry id.
+
+        Raises BrokerUnavailable, and StoreRefused for a refusal that passes: then it is not known what was
+        applied, and the whole batch is to be applied again.
+        """
+        try:
+            return await self._apply(run_id, batch)
+        except BrokerUnavailable:
+            raise
+        except Exception as error:
+            if isinstance(error, StoreRefused) and _passes(error):
+                raise
+            if len(batch) == 1:
+                log.error("ingest.refused", entry_id=batch[0].entry_id, kind=type(error).__name__, error=str(error))
+                return {batch[0].entry_id: Refusal(getattr(error, "code", "internal_error"), str(error))}
+        refused: dict[str, Refusal] = {}
+        for one in batch:
+            refused |= await self.apply(run_id, [one])
+        return refused
+
+    async def _apply(self, run_id: str, batch: Sequence[Sourced[Event]]) -> dict[str, Refusal]:
+        refused = await self._index(run_id, batch)
+        ours = [one for one in batch if one.entry_id not in refused]
+        for step in steps(ours):
+            refused |= await self._report(run_id, only(StatusEvent, step))
+            refused |= await self._acknowledge(run_id, only(AckEvent, step))
+            for one in step:
+                if isinstance(one.event, CancelRequested):
+                    refused |= await self._accept(run_id, one.entry_id, cancel_terms_of(one.event))
+        return refused
+
+    async def _index(self, run_id: str, batch: Sequence[Sourced[Event]]) -> dict[str, Refusal]:
+        """Notes where each execution lives, before it is recorded there; once for each, as long as it is remembered."""
+        named = {one.entry_id: one.event.execution_id for one in batch if not isinstance(one.event, RunCancelRequested)}
+        new = [one for one in dict.fromkeys(named.values()) if self._indexed.get(one) != run_id]
+        elsewhere = await self._claims.index(run_id, new) if new else {}
+        for one in new:
+            if one not in elsewhere:
+                self._indexed[one] = run_id
+        while len(self._indexed) > INDEXED_LIMIT:
+            self._indexed.popitem(last=False)
+        return {
+            entry_id: Refusal(ExecutionInOtherRun.code, f"execution {one} lives in run {elsewhere[one]}, not {run_id}")
+            for entry_id, one in named.items()
+            if one in elsewhere
+        }
+
+    # --- statuses -----------------------------------------------------------------------------------------
+
+    async def _report(self, run_id: str, step: Sequence[Sourced[StatusEvent]]) -> dict[str, Refusal]:
+        """Chunks of one step are under way together: the connection keeps their order."""
+        chunks = [step[at : at + CHUNK] for at in range(0, len(step), CHUNK)]
+        codes: list[str] = []
+        for at in range(0, len(chunks), CHUNKS_IN_FLIGHT):
+            some = chunks[at : at + CHUNKS_IN_FLIGHT]
+            calls = (report(self._backend, run_id, [report_of(one) for one in chunk]) for chunk in some)
+            codes += [code for answer in await asyncio.gather(*calls) for code in answer]
+        refused: dict[str, Refusal] = {}
+        for one, code in zip(step, codes, strict=True):
+            if code == "cancel_wanted":
+                terms = CancelTerms(Scope.EXECUTION, one.event.execution_id, allow_unknown=True)
+                refused |= await self._accept(run_id, one.entry_id, terms)
+            elif code in _REFUSED:
+                refused[one.entry_id] = _REFUSED[code]
+        return refused
+
+    # --- acks ---------------------------------------------------------------------------------------------
+
+    async def _acknowledge(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, Refusal]:
+        codes = await self._ack(run_id, step)
+        unclaimed = [one for one in step if codes[one.entry_id] in ("not_found", "late")]
+        if unclaimed:
+            codes |= await self._claim_and_ack(run_id, unclaimed)
+        return await self._end_uncancelled(run_id, [one for one in step if codes[one.entry_id] == "not_cancelled"])
+
+    async def _ack(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, str]:
+        """Entry id → EACH word of ack.lua; a worker's acks go together."""
+        codes: dict[str, str] = {}
+        calls = []
+        by_holder: dict[Holder, list[Sourced[AckEvent]]] = {}
+        for one in step:
+            by_holder.setdefault(holder_of(one), []).append(one)
+        for holder, said in by_holder.items():
+            for at in range(0, len(said), CHUNK):
+                some = said[at : at + CHUNK]
+                calls.append((some, self._claims.ack(run_id, holder, [ack_of(one) for one in some])))
+        for (some, _), answer in zip(calls, await asyncio.gather(*(call for _, call in calls)), strict=True):
+            codes.update(zip((one.entry_id for one in some), answer, strict=True))
+        return codes
+
+    async def _claim_and_ack(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, str]:
+        """An ack of a claim whose start has not been read yet: it is the evidence of it."""
+        claims = [claim_of(one) for one in step]
+        for at in range(0, len(claims), CHUNK):
+            await report(self._backend, run_id, claims[at : at + CHUNK])
+        return await self._ack(run_id, step)
+
+    async def _end_uncancelled(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, Refusal]:
+        """There is no cancel to acknowledge: an end is taken for what it is, any other word has no meaning."""
+        ends = [claim_of(one, end=True) for one in step if one.event.settles]
+        for at in range(0, len(ends), CHUNK):
+            await report(self._backend, run_id, ends[at : at + CHUNK])
+        others = [one for one in step if not one.event.settles]
+        return {one.entry_id: Refusal("not_cancelled", "there is no cancel of this execution") for one in others}
+
+    # --- cancels ------------------------------------------------------------------------------------------
+
+    async def _accept(self, run_id: str, entry_id: str, terms: CancelTerms) -> dict[str, Refusal]:
+        """Durable when this returns; told behind it, by this process or by any other."""
+        try:
+            operation = await self._engine.accept(run_id, terms)
+        except AlreadyTerminal as error:
+            log.info("ingest.cancel.terminal", run_id=run_id, execution_id=terms.target, status=error.status)
+            return {}
+        except (IdempotencyKeyReused, TreeTooDeep, InvalidInput) as error:
+            return {entry_id: Refusal(error.code, str(error))}
+        log.info("ingest.cancel.accepted", run_id=run_id, cancel_id=operation.cancel_id, scope=terms.scope)
+        return {}
+
+
+_REFUSED = {
+    "parent_conflict": Refusal("parent_conflict", "known under another parent; all but the parent was applied"),
+    "too_deep": Refusal(TreeTooDeep.code, "more than 1,000 ancestors under a subtree gate; nothing was applied"),
+}
+
+
+def _passes(error: StoreRefused) -> bool:
+    return any(word in str(error) for word in _PASSING)

@@ -1,0 +1,264 @@
+"""One replica's share of the event stream: read → apply → acknowledge, for ever.
+
+At-least-once: an entry is acknowledged when it is applied or buried, so what a replica leaves when it dies
+another takes over, and applies once more, which changes nothing. Events of one run go through one lane, in
+stream order; lanes go side by side, and none waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from broker.cancel.engine import Engine
+from broker.errors import BrokerError, InvalidInput
+from broker.ingest.apply import Applier, Refusal
+from broker.ingest.translate import Sourced
+from broker.observe import signals
+from broker.observe.log import get_logger
+from broker.protocol.events import Event, parse_event
+from broker.store.backend import Backend
+from broker.store.claims import Claims
+from broker.store.streams import Entry, EventReader, EventStream
+
+log = get_logger("broker.ingest")
+
+BACKOFF_S = (0.05, 5.0)
+STOP_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSettings:
+    """How one replica consumes. Times in seconds.
+
+    `batch` entries a read · `block` 1: how long a read waits · `in_flight` entries read and not applied, at
+    most: more are not read meanwhile · `lanes` runs applied at the same time · `idle` 30: an entry that was
+    read so long ago and is not applied belongs to whoever takes it over · `takeover` 5: how often is looked ·
+    `trim` 1: how often the stream is trimmed · `forget` 600: a consumer that has not read for so long is dead.
+    """
+
+    batch: int = 1000
+    block: float = 1.0
+    in_flight: int = 4000
+    lanes: int = 64
+    idle: float = 30.0
+    takeover: float = 5.0
+    trim: float = 1.0
+    forget: float = 600.0
+
+
+@dataclass(slots=True)
+class IngestCounts:
+    """What this replica has done since it began."""
+
+    applied: int = 0
+    dropped: int = 0
+    dead: int = 0
+    taken_over: int = 0
+
+
+class Consumer:
+    """Consumes from `start()` until `close()`. What it has in hand when its process dies, others take over."""
+
+    def __init__(
+        self, stream: EventStream, reader: EventReader, applier: Applier, settings: IngestSettings | None = None
+    ) -> None:
+        self.counts = IngestCounts()
+        self._stream = stream
+        self._reader = reader
+        self._applier = applier
+        self._settings = settings or IngestSettings()
+        self._lanes: dict[str, list[Sourced[Event]]] = {}
+        self._working: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(self._settings.lanes)
+        self._in_flight: dict[str, Entry] = {}
+        self._room = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self._lost = True  # entries that were given to us and are not in our hands: their group has to be asked
+        self._trouble: Exception | None = None
+        self._failures = 0
+        self._due: dict[str, float] = {}
+
+    @classmethod
+    def connect(
+        cls,
+        url: str,
+        backend: Backend,
+        stream: EventStream,
+        claims: Claims,
+        engine: Engine,
+        settings: IngestSettings | None = None,
+    ) -> Consumer:
+        """A consumer with a connection of its own to `url`, made with its first read."""
+        reader = EventReader(url, stream, backend, timeout_s=backend.commands.timeout_s)
+        return cls(stream, reader, Applier(backend, claims, engine), settings)
+
+    def start(self) -> None:
+        self._reading = asyncio.create_task(self._keep_reading(), name="broker-ingest")
+
+    async def close(self, within_s: float = STOP_WITHIN_S) -> None:
+        """Reads no more, and gives what is being applied so long to end."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+        if self._working:
+            await asyncio.wait(self._working, timeout=within_s)
+        for task in self._working:
+            task.cancel()
+        await asyncio.gather(*self._working, return_exceptions=True)
+        await self._reader.close()
+        try:
+            await self._stream.forget(self._stream.consumer)
+        except BrokerError as error:
+            log.info("ingest.leave.failed", error=str(error))
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    async def _keep_reading(self) -> None:
+        """Survives restarts of Redis, and the loss of stream and group with it."""
+        while True:
+            try:
+                await self._round()
+            except BrokerError as error:
+                await self._pause(error)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the events of others must not wait for ever
+                log.error("ingest.failed", kind=type(error).__name__, error=str(error))
+                await self._pause(error)
+
+    async def _round(self) -> None:
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
+        if self._lost:
+            await self._stream.ensure_group()
+            await self._reread()
+        await self._in_time("takeover", self._settings.takeover, self._take_over)
+        await self._in_time("trim", self._settings.trim, self._stream.trim)
+        await self._wait_for_room()
+        await self._take(await self._reader.read(self._settings.batch, int(self._settings.block * 1000)))
+
+    async def _reread(self) -> None:
+        """What was delivered to us and did not arrive, or could not be applied."""
+        after, self._lost = "0-0", False
+        while entries := await self._reader.pending(after, self._settings.batch):
+            await self._take(entries)
+            after = entries[-1].entry_id
+            await self._wait_for_room()
+
+    async def _take_over(self) -> None:
+        """What dead replicas have left; then they themselves are forgotten."""
+        idle_ms = int(self._settings.idle * 1000)
+        while entries := await self._stream.take_over(idle_ms, self._settings.batch):
+            ours = [one for one in entries if one.entry_id not in self._in_flight]
+            self.counts.taken_over += len(ours)
+            log.info("ingest.taken_over", events=len(ours))
+            await self._take(ours)
+            await self._wait_for_room()
+            if len(entries) < self._settings.batch:
+                break
+        for consumer in await self._stream.forget_idle(int(self._settings.forget * 1000)):
+            log.info("ingest.consumer.forgotten", consumer=consumer)
+
+    async def _in_time(self, what: str, every_s: float, action: Callable[[], Awaitable[object]]) -> None:
+        now = asyncio.get_running_loop().time()
+        if now >= self._due.get(what, 0.0):
+            self._due[what] = now + every_s * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+            await action()
+
+    async def _wait_for_room(self) -> None:
+        """Backpressure: what is not read stays in the stream, where every replica finds it."""
+        while len(self._in_flight) >= self._settings.in_flight:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _pause(self, error: Exception) -> None:
+        self._lost = True
+        self._failures += 1
+        self._applier.forget()
+        first, cap = BACKOFF_S
+        pause_s = min(cap, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        log.warning("ingest.waiting", error=str(error), retry_in_s=round(pause_s, 3))
+        await asyncio.sleep(pause_s)
+
+    # --- lanes --------------------------------------------------------------------------------------------
+
+    async def _take(self, entries: Sequence[Entry]) -> None:
+        """Parses entries and puts each in the lane of its run; what cannot be read is buried or dropped."""
+        read = [(entry, _parse(entry)) for entry in entries if entry.entry_id not in self._in_flight]
+        events = [(entry, event) for entry, event in read if event is not None and not isinstance(event, Refusal)]
+        runs = await asyncio.gather(*(self._applier.run_of(event) for _, event in events))
+        self._in_flight.update((entry.entry_id, entry) for entry, _ in read)
+        for (entry, event), run_id in zip(events, runs, strict=True):
+            self._line_up(run_id, Sourced(entry.entry_id, event))
+        refused = {entry.entry_id: event for entry, event in read if isinstance(event, Refusal)}
+        dropped = [entry.entry_id for entry, event in read if event is None]
+        if refused or dropped:
+            self.counts.dropped += len(dropped)
+            self._work(self._end([*refused, *dropped], refused), list(refused) + dropped)
+
+    def _line_up(self, run_id: str, one: Sourced[Event]) -> None:
+        lane = self._lanes.get(run_id)
+        if lane is None:
+            lane = self._lanes[run_id] = []
+            self._work(self._keep_applying(run_id, lane), [])
+        lane.append(one)
+
+    async def _keep_applying(self, run_id: str, lane: list[Sourced[Event]]) -> None:
+        batch: list[Sourced[Event]] = []
+        try:
+            while lane:
+                async with self._slots:
+                    batch = lane[:]
+                    lane.clear()
+                    refused = await self._applier.apply(run_id, batch)
+                await signals.reached("ingest.applied", run_id)
+                await self._end([one.entry_id for one in batch], refused)
+                self.counts.applied += len(batch) - len(refused)
+                batch = []
+        finally:
+            del self._lanes[run_id]
+            self._let_go([one.entry_id for one in (*batch, *lane)])
+
+    async def _end(self, entry_ids: Sequence[str], refused: Mapping[str, Refusal]) -> None:
+        """Buries what was refused, then acknowledges everything."""
+        buried = ((self._in_flight[entry_id], refusal) for entry_id, refusal in refused.items())
+        await asyncio.gather(*(self._stream.bury(entry, *refusal) for entry, refusal in buried))
+        for entry_id, refusal in refused.items():
+            log.warning("ingest.dead", entry_id=entry_id, code=refusal.code, reason=refusal.reason)
+        await asyncio.gather(*(self._stream.acknowledge(entry_id) for entry_id in entry_ids))
+        self.counts.dead += len(refused)
+        self._failures = 0
+        self._let_go(entry_ids)
+
+    def _let_go(self, entry_ids: Sequence[str]) -> None:
+        for entry_id in entry_ids:
+            self._in_flight.pop(entry_id, None)
+        self._room.set()
+
+    def _work(self, work: Coroutine[Any, Any, None], entry_ids: Sequence[str]) -> None:
+        """Runs beside the reading. What fails is let go, and found again among what was given to us."""
+        task = asyncio.create_task(work, name="broker-ingest-lane")
+        self._working.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._working.discard(task)
+            self._let_go(entry_ids)
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, Exception):
+                self._trouble = error
+
+        task.add_done_callback(ended)
+
+
+def _parse(entry: Entry) -> Event | Refusal | None:
+    if entry.payload is None:
+        return Refusal(
+            InvalidInput.code, f"entry without a field `event`; it has {', '.join(entry.fields[0::2])}"[:300]
+        )
+    try:
+        return parse_event(entry.payload.encode("utf-8", "surrogateescape"))
+    except InvalidInput as error:
+        return Refusal(error.code, str(error))
