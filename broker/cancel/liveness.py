@@ -90,7 +90,7 @@ class Liveness:
         """
         silent = [one for one in execution_ids if one not in unsettled.acks]
         for holder, held in unsettled.by_holder(silent).items():
-            if unsettled.workers[holder.worker_id].beating == holder.incarnation:
+            if holder.incarnation and unsettled.workers[holder.worker_id].beating == holder.incarnation:
                 claims = [(one, int(unsettled.records[one].start)) for one in held]
                 for at in range(0, len(claims), CHUNK):
                     await self._claims.ask(run_id, holder, claims[at : at + CHUNK])

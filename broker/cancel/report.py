@@ -279,7 +279,7 @@ def cause_of(
         return heard
     if not record.claimed:
         return Cause.NO_WORKER
-    if worker is not None and worker.ever_seen and not worker.alive:
+    if worker is not None and worker.ever_seen and not worker.alive and not record.by_event:
         return Cause.WORKER_LOST
     if intent is not None and intent.receivers == 0:
         return Cause.NOT_DELIVERED

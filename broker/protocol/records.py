@@ -93,6 +93,11 @@ class ExecutionRecord(NamedTuple):
     def claimed(self) -> bool:
         return self.slot != ""
 
+    @property
+    def by_event(self) -> bool:
+        """Whether its claim is of a worker that said no incarnation: no heartbeat is known to be its."""
+        return self.incarnation == "0"
+
 
 class IntentRecord(NamedTuple):
     """The durable cancel of one execution.

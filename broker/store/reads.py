@@ -14,6 +14,7 @@ from broker.protocol.states import Scope
 from broker.store.backend import Backend
 
 PAGE = 1000
+BY_EVENT = 0  # incarnation of a claim whose worker said none: no process is known to be older or newer
 READS_BEFORE_ALL = 200
 
 
@@ -49,7 +50,7 @@ class WorkerState(NamedTuple):
 
     def proof_against(self, incarnation: int) -> str | None:
         """Why that process is known to be gone, None where it is not (DESIGN section 3, "lost needs proof")."""
-        if incarnation >= self.newest:
+        if incarnation == BY_EVENT or incarnation >= self.newest:
             return None
         if self.declared_dead is not None and self.declared_dead[0] == incarnation:
             return f"declared dead: {self.declared_dead[1]}"

@@ -6,7 +6,9 @@ import itertools
 
 import pytest
 
+from broker.cancel.survey import Survey
 from broker.protocol.states import Scope
+from broker.store.claims import Holder
 from broker.store.operations import CancelTerms
 from broker.store.reports import Report, event_stamp, report
 from tests.support.observer import Observer
@@ -45,6 +47,11 @@ async def cancel(parts: Parts, scope: Scope = Scope.RUN, target: str = "") -> st
     """Cancels all that there is; answers the cancel id."""
     answer = await parts.engine.cancel(RUN, CancelTerms(scope, target, allow_unknown=True))
     return answer.cancel_id
+
+
+async def causes(parts: Parts, cancel_id: str) -> dict[str, str]:
+    report = await Survey(parts.reads, parts.operations).report(RUN, cancel_id)
+    return {one.execution_id: str(one.cause) for one in report.still_running}
 
 
 async def close_gate(parts: Parts) -> str:
@@ -256,3 +263,19 @@ async def test_a_parent_learned_by_event_brings_a_child_under_the_gate(parts: Pa
     await parts.expire_lease(RUN, cancel_id)
     await parts.sweep_now(RUN, cancel_id)
     assert set(await observer.first_attempts()) == {"leaf", "middle"}
+
+
+async def test_a_claim_by_event_has_no_heartbeat_so_it_is_never_lost(parts: Parts, observer: Observer) -> None:
+    """Not even where processes with a heart have had the same worker id, and all of them are gone."""
+    for _ in range(2):
+        await parts.backend.commands.command("INCR", parts.backend.keys.incarnation("worker-1"))
+    await say(parts, said("x", "running", 1, by="worker-1"))
+    cancel_id = await cancel(parts)
+    await parts.expire_lease(RUN, cancel_id)
+    await parts.sweep_now(RUN, cancel_id)
+    answer = await parts.start(RUN, "x", holder=Holder("worker-1", 3))
+    assert (answer.code, answer.start) == ("cancelled", 0)
+    assert await disposition(parts, "x") is None
+    assert await observer.first_attempts() == ["x"], "delivered to somebody"
+    assert await causes(parts, cancel_id) == {"x": "no_ack"}
+    assert await say(parts, said("x", "cancelled", 2, by="worker-1")) == ["settled"]

@@ -37,7 +37,8 @@ end
 
 -- An older process of this worker id holds it, and this one speaks: that is the proof that the older is gone.
 local function lose_older(execution_id, e)
-  if e.slot == slot and tonumber(e.incarnation) < tonumber(incarnation) and is_unsettled(execution_id) then
+  local is_older = e.slot == slot and e.incarnation ~= '0' and tonumber(e.incarnation) < tonumber(incarnation)
+  if is_older and is_unsettled(execution_id) then
     lost[#lost + 1] = execution_id .. ' start ' .. e.start .. ' of ' .. worker_id .. ': newer incarnation ' .. incarnation
     lose_claim(execution_id, e, 'newer incarnation ' .. incarnation)
     ended[#ended + 1] = execution_id
