@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 import broker
+from broker.cancel.liveness import Liveness
 from broker.store.claims import Holder, Loss
 from tests.support.fleet import RUN, Body, Fleet, open_fleet
 from tests.support.parts import Parts
@@ -117,6 +118,27 @@ async def test_it_is_asked_together_with_a_redelivery_and_only_where_nothing_was
     monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
     await fleet.parts.sweep_now(RUN, report.cancel_id)
     assert asked == [("silent", 1)]
+
+
+async def test_only_the_beating_process_is_asked_and_only_what_it_said_nothing_of(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is due, by force for instance: the heart that beats is not that of every claim of the worker id."""
+    asked: list[tuple[Holder, tuple[str, int]]] = []
+
+    async def note(run_id: str, holder: Holder, claims: list[tuple[str, int]]) -> None:
+        asked.extend((holder, claim) for claim in claims)
+
+    monkeypatch.setattr(fleet.parts.claims, "ask", note)
+    ids = ["silent", "heard", "of-an-older"]
+    for execution_id in ids:
+        holder = Holder("w1", 0) if execution_id == "of-an-older" else W1
+        await fleet.parts.start(RUN, execution_id, holder=holder)
+    await fleet.control.cancel_run(RUN)
+    await fleet.parts.ack(RUN, "heard", "received", holder=W1)
+    liveness = Liveness(fleet.parts.reads, fleet.parts.claims)
+    await liveness.ask(RUN, await liveness.look(RUN, ids), ids)
+    assert asked == [(W1, ("silent", 1))]
 
 
 async def test_not_held_is_said_until_it_is_accepted(redis_url: str) -> None:
@@ -278,6 +300,32 @@ async def test_what_has_ended_is_no_ghost(beating: Fleet, caplog: pytest.LogCapt
         await wait_until(lambda: passed.count(("worker.beating", "w1")) > 2, "more beats")
     assert ghosts_in(caplog) == []
     assert (await beating.control.report(RUN, report.cancel_id)).dispositions == {"ended_itself": 1}
+
+
+async def test_an_end_whose_answer_is_under_way_is_no_ghost(beating: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    """The claim is closed, by our own word; it is held until the worker knows that this was written."""
+    body = await beating.body("x", stubborn).begun()
+    with holding("worker.ending") as ending, recording() as passed:
+        await beating.control.cancel_run(RUN)
+        body.go_on.set()
+        await ending.arrived()
+        await beating.parts.finish(RUN, "x", holder=W1)
+        await beating.parts.backend.commands.command("HINCRBY", beating.parts.backend.run(RUN).run, "epoch", "1")
+        beats = passed.count(("worker.beating", "w1"))
+        await wait_until(lambda: passed.count(("worker.beating", "w1")) > beats + 2, "polls of the new epoch")
+        assert ghosts_in(caplog) == []
+    await body.end()
+
+
+async def test_a_start_whose_answer_is_under_way_is_no_ghost(beating: Fleet) -> None:
+    """The store knows its start number and the worker does not yet: that is no newer claim."""
+    with holding("worker.started") as starting, recording() as passed:
+        body = beating.body("x")
+        await starting.arrived()
+        await beating.control.cancel_run(RUN)
+        beats = passed.count(("worker.beating", "w1"))
+        await wait_until(lambda: passed.count(("worker.beating", "w1")) > beats + 2, "polls of the new epoch")
+    assert isinstance(await body.end(), broker.ExecutionCancelled)
 
 
 # --- wedged or dead ----------------------------------------------------------------------------------------------

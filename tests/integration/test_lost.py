@@ -108,6 +108,17 @@ async def test_a_start_of_the_newer_process_is_the_proof_at_once(b: broker.Broke
     assert ack.detail == "newer incarnation 2"
 
 
+@pytest.mark.parametrize("incarnation", [0, 1])
+async def test_a_start_of_the_same_process_or_an_older_one_proves_nothing(
+    incarnation: int, b: broker.Broker, parts: Parts
+) -> None:
+    """A start whose answer was lost is sent again; what it claimed is still held."""
+    await cancelled(b, parts)
+    assert (await parts.start(RUN, "x", holder=Holder("w", incarnation))).code == "cancelled"
+    assert await parts.ack_of(RUN, "x") is None
+    assert (await b.report(RUN)).totals.still_running == 1
+
+
 async def test_lost_is_no_sample_of_the_ack_lag(b: broker.Broker, parts: Parts) -> None:
     """T35: a proof of death is not an answer, neither to when it heard nor to when it ended."""
     cancel_id = await lost_by_restart(b, parts)
@@ -179,6 +190,14 @@ async def test_an_older_process_is_declared_dead_while_the_newer_one_lives(b: br
     await parts.claims.heartbeat(NEW, "", 0, 60.0)
     assert await parts.claims.declare_dead("w", 1, "long gone") == 2
     assert await parts.claims.heartbeat(NEW, "", 0, 60.0) == 2, "the living one is not fenced by it"
+
+
+async def test_what_was_declared_of_one_process_is_not_said_of_another(parts: Parts) -> None:
+    assert await parts.claims.new_incarnation("w") == 2
+    assert await parts.claims.declare_dead("w", 2, "gone") == 3
+    state = (await parts.reads.workers(["w"]))["w"]
+    proofs = ["newer incarnation 3", "declared dead: gone", None]
+    assert [state.proof_against(number) for number in (1, 2, 3)] == proofs
 
 
 @pytest.mark.parametrize(("worker_id", "incarnation"), [("nobody", 1), ("w", 2), ("w", 10**9)])
