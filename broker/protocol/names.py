@@ -22,6 +22,7 @@ MESSAGE_TEXT_LIMIT = 120
 _ID = re.compile(r"[A-Za-z0-9._:-][A-Za-z0-9._:@-]{0,199}")
 _SHOWN = 60
 _LONE = "@"
+_COUNTER = ":inc"
 
 
 def check_id(value: object, field: str) -> str:
@@ -32,6 +33,14 @@ def check_id(value: object, field: str) -> str:
         f"{field}: {_show(value)} is not an id: allowed are 1 to {ID_LIMIT} characters of"
         " A-Z a-z 0-9 . _ : @ -, not beginning with @"
     )
+
+
+def check_worker_id(value: object, field: str = "worker_id") -> str:
+    """The same for a worker: `:inc` at its end is ours, it marks the counter of the worker id before it."""
+    worker_id = check_id(value, field)
+    if worker_id.endswith(_COUNTER):
+        raise InvalidId(f"{field}: {worker_id!r} ends with {_COUNTER}, which the broker keeps for itself")
+    return worker_id
 
 
 def lone_run(execution_id: str) -> str:

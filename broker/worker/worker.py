@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from broker.errors import InvalidInput
-from broker.protocol.names import check_id, lone_run
+from broker.protocol.names import check_id, check_worker_id, lone_run
 from broker.worker.bodies import in_thread, wait_for_process
 from broker.worker.execution import HeldExecution
 from broker.worker.listener import Listener, WorkerSettings
@@ -22,6 +22,7 @@ from broker.worker.supervisor_link import Stream
 
 T = TypeVar("T")
 GOODBYE_S = 10.0
+WORKER_ID_VARIABLE = "BROKER_WORKER_ID"
 
 
 class Worker:
@@ -33,7 +34,8 @@ class Worker:
             await work()
     ```
 
-    `worker_id` names this process and is unique by default (host, process, chance); `agent_node_id` names
+    `worker_id` names this process; by default it is `BROKER_WORKER_ID`, else unique (host, process, chance). One that
+    is stable across restarts proves by its new process that the old one is gone. `agent_node_id` names
     the group that it belongs to. `timeout` is how long Redis may take to be reached, in seconds. Entering
     raises BrokerUnavailable when it is not, and WorkerIdInUse when another live process has the id.
     """
@@ -49,7 +51,7 @@ class Worker:
     ) -> None:
         self._settings = WorkerSettings(
             url=url,
-            worker_id=check_id(worker_id or default_worker_id(), "worker_id"),
+            worker_id=check_worker_id(worker_id or os.environ.get(WORKER_ID_VARIABLE) or default_worker_id()),
             agent_node_id="" if agent_node_id is None else check_id(agent_node_id, "agent_node_id"),
             namespace=namespace,
             timeout_s=timeout,
@@ -182,10 +184,13 @@ class Worker:
         """
         execution = self.execution(run_id, execution_id, parent_execution_id=parent_execution_id)
         ids = {"BROKER_RUN_ID": execution.run_id, "BROKER_EXECUTION_ID": execution.execution_id}
+        inherited = {
+            name: value for name, value in os.environ.items() if name != WORKER_ID_VARIABLE
+        }  # it is ours alone
         async with execution:
             tree = await ProcessTree.start(
                 argv,
-                env={**(os.environ if env is None else env), **ids},
+                env={**(inherited if env is None else env), **ids},
                 cwd=cwd,
                 stdin=stdin,
                 stdout=stdout,

@@ -86,6 +86,19 @@ async def test_a_worker_id_has_one_live_process(redis_url: str) -> None:
             assert await client.hget(KEY, "incarnation") == "2"
 
 
+async def test_the_environment_can_name_the_worker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process has that name: what it starts does not inherit it."""
+    monkeypatch.setenv("BROKER_WORKER_ID", "pod-7")
+    async with broker.Worker(redis_url) as worker:
+        assert worker.worker_id == "pod-7"
+        with pytest.raises(broker.WorkerIdInUse):
+            async with broker.Worker(redis_url):
+                pass
+        has_none = ["sh", "-c", 'test -z "$BROKER_WORKER_ID"']
+        assert await worker.run_process(has_none, run_id=RUN, execution_id="x") == 0
+    assert broker.Worker(redis_url, worker_id="mine").worker_id == "mine"
+
+
 async def test_a_newer_incarnation_fences_the_older(redis_url: str) -> None:
     async with Redis.from_url(redis_url, decode_responses=True) as client:
         async with open_fleet(redis_url, heartbeat_s=0.02) as fleet:

@@ -14,6 +14,7 @@ from broker.protocol.names import (
     ID_LIMIT,
     MESSAGE_TEXT_LIMIT,
     check_id,
+    check_worker_id,
     clean_text,
     lone_run,
     public_run,
@@ -115,3 +116,11 @@ def test_a_cleaned_text_fits_and_cleaning_it_again_changes_nothing(text: str, li
 def test_a_text_that_is_no_string_is_refused(value: object) -> None:
     with pytest.raises(InvalidInput, match=r"^requested_by: .* is not a text"):
         clean_text(value, "requested_by", CANCEL_TEXT_LIMIT)
+
+
+def test_a_worker_id_never_names_the_counter_of_another() -> None:
+    assert check_worker_id("gpu-7:include") == "gpu-7:include"
+    with pytest.raises(InvalidId, match="worker_id: 'gpu-7:inc' ends with :inc"):
+        check_worker_id("gpu-7:inc")
+    with pytest.raises(InvalidId):
+        check_worker_id("")
