@@ -29,7 +29,7 @@ from broker.store.reports import report
 
 log = get_logger("broker.ingest")
 
-INDEXED_LIMIT = 100_000
+REMEMBERED_LIMIT = 100_000  # executions, of which the newest are asked for again
 _PASSING = ("OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "BUSY",
             "NOPERM", "NOAUTH", "WRONGPASS", "UNKILLABLE")  # fmt: skip
 """What Redis refuses because of its own state, not because of what it was given: that passes."""
@@ -50,17 +50,34 @@ class Applier:
         self._claims = claims
         self._engine = engine
         self._indexed: OrderedDict[str, str] = OrderedDict()
+        self._named: OrderedDict[str, str] = OrderedDict()
 
-    async def run_of(self, event: Event) -> str:
-        """The run that an event belongs to: what it says, else what is known of the execution, else its own."""
-        if event.run_id or isinstance(event, RunCancelRequested):
-            return event.run_id or ""
-        known = self._indexed.get(event.execution_id) or await self._claims.run_of(event.execution_id)
-        return known or lone_run(event.execution_id)
+    async def runs_of(self, events: Sequence[Event]) -> list[str]:
+        """The run of each event: what it says, else what is known of the execution, else its own.
+
+        What the stream said shortly before counts as known, also where it is not applied yet.
+        """
+        runs = [event.run_id or "" for event in events]
+        silent: dict[int, str] = {}
+        for position, event in enumerate(events):
+            if isinstance(event, RunCancelRequested):
+                continue
+            if event.run_id:
+                self._named[event.execution_id] = event.run_id
+            elif event.execution_id in self._named:
+                runs[position] = self._named[event.execution_id]
+            else:
+                silent[position] = event.execution_id
+        found = await asyncio.gather(*(self._claims.run_of(one) for one in silent.values()))
+        for (position, one), run_id in zip(silent.items(), found, strict=True):
+            runs[position] = run_id or lone_run(one)
+        _shorten(self._named)
+        return runs
 
     def forget(self) -> None:
         """Redis was away, and may have lost what it had: the index is written again."""
         self._indexed.clear()
+        self._named.clear()
 
     async def apply(self, run_id: str, batch: Sequence[Sourced[Event]]) -> dict[str, Refusal]:
         """Applies what can be applied; answers what cannot, by entry id.
@@ -102,8 +119,7 @@ class Applier:
         for one in new:
             if one not in elsewhere:
                 self._indexed[one] = run_id
-        while len(self._indexed) > INDEXED_LIMIT:
-            self._indexed.popitem(last=False)
+        _shorten(self._indexed)
         return {
             entry_id: Refusal(ExecutionInOtherRun.code, f"execution {one} lives in run {elsewhere[one]}, not {run_id}")
             for entry_id, one in named.items()
@@ -187,6 +203,11 @@ _REFUSED = {
     "parent_conflict": Refusal("parent_conflict", "known under another parent; all but the parent was applied"),
     "too_deep": Refusal(TreeTooDeep.code, "more than 1,000 ancestors under a subtree gate; nothing was applied"),
 }
+
+
+def _shorten(remembered: OrderedDict[str, str]) -> None:
+    while len(remembered) > REMEMBERED_LIMIT:
+        remembered.popitem(last=False)
 
 
 def _passes(error: StoreRefused) -> bool:

@@ -189,7 +189,7 @@ class Consumer:
         """Parses entries and puts each in the lane of its run; what cannot be read is buried or dropped."""
         read = [(entry, _parse(entry)) for entry in entries if entry.entry_id not in self._in_flight]
         events = [(entry, event) for entry, event in read if event is not None and not isinstance(event, Refusal)]
-        runs = await asyncio.gather(*(self._applier.run_of(event) for _, event in events))
+        runs = await self._applier.runs_of([event for _, event in events])
         self._in_flight.update((entry.entry_id, entry) for entry, _ in read)
         for (entry, event), run_id in zip(events, runs, strict=True):
             self._line_up(run_id, Sourced(entry.entry_id, event))
@@ -228,7 +228,7 @@ class Consumer:
         await asyncio.gather(*(self._stream.bury(entry, *refusal) for entry, refusal in buried))
         for entry_id, refusal in refused.items():
             log.warning("ingest.dead", entry_id=entry_id, code=refusal.code, reason=refusal.reason)
-        await asyncio.gather(*(self._stream.acknowledge(entry_id) for entry_id in entry_ids))
+        await self._stream.acknowledge(entry_ids)
         self.counts.dead += len(refused)
         self._failures = 0
         self._let_go(entry_ids)

@@ -8,6 +8,7 @@ None for an unknown type or a higher version, so that the caller can count and d
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -183,6 +184,7 @@ def parse_event(payload: bytes | str) -> Event | None:
     return event
 
 
+@lru_cache(maxsize=8192)  # it is checked when it is read and used when it is applied
 def to_us(time: str | None, field: str) -> int | None:
     """An RFC 3339 time as microseconds since 1970; None where it is absent or before that."""
     if not time:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import hiredis
 from redis.asyncio import Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -168,7 +169,8 @@ class Commands:
 
     async def _round_trip(self, connection: Connection, batch: list[_Waiting]) -> None:
         missing: list[_Waiting] = []
-        await connection.send_packed_command(connection.pack_commands([w.command for w in batch]), check_health=False)
+        packed = b"".join(_pack(connection, waiting.command) for waiting in batch)
+        await connection.send_packed_command(packed, check_health=False)
         for waiting in batch:
             try:
                 answer = await connection.read_response(timeout=math.inf)
@@ -216,3 +218,12 @@ class Commands:
         for one in waiting:
             if not one.future.done():
                 one.future.set_exception(BrokerUnavailable(f"Redis did not answer: {why}"))
+
+
+def _pack(connection: Connection, command: Command) -> bytes:
+    """In C: redis-py's asyncio connections encode each value in Python, which was a third of the time of ingest."""
+    try:
+        packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type] # its stub means a tuple of one
+    except UnicodeEncodeError:  # bytes that were no UTF-8 when they were read: sent back as they were
+        packed = b"".join(connection.pack_command(*command))
+    return packed

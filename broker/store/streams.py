@@ -13,6 +13,7 @@ from broker.store.groups import Groups
 
 GROUP = "ingest"
 FIELD = "event"
+LANES_A_CALL = 100
 ACKS_A_CALL = 1000
 DEAD_LIMIT = 10_000
 KEPT_BYTES = 65_536  # of a refused payload: enough for every event that could have been accepted
@@ -54,7 +55,7 @@ class EventStream:
         self._backend = backend
         self._key, self._dead = backend.keys.events, backend.keys.dead_events
         self._command = backend.commands.command
-        self._acks: Groups[str, str, None] = Groups(self._acknowledge_group, ACKS_A_CALL)
+        self._acks: Groups[str, Sequence[str], None] = Groups(self._acknowledge_group, LANES_A_CALL)
         self.consumer = consumer
 
     # --- writing ----------------------------------------------------------------------------------------
@@ -105,13 +106,15 @@ class EventStream:
         )
         return _entries(found)
 
-    def acknowledge(self, entry_id: str) -> asyncio.Future[None]:
-        """This entry is applied, or buried. Those that wait together are one command."""
-        return self._acks.add(GROUP, entry_id)
+    def acknowledge(self, entry_ids: Sequence[str]) -> asyncio.Future[None]:
+        """These entries are applied, or buried. What waits together goes together."""
+        return self._acks.add(GROUP, entry_ids)
 
-    async def _acknowledge_group(self, group: str, entry_ids: Sequence[str]) -> list[None]:
-        await self._command("XACK", self._key, group, *entry_ids)
-        return [None] * len(entry_ids)
+    async def _acknowledge_group(self, group: str, several: Sequence[Sequence[str]]) -> list[None]:
+        entry_ids = [entry_id for some in several for entry_id in some]
+        pages = [entry_ids[at : at + ACKS_A_CALL] for at in range(0, len(entry_ids), ACKS_A_CALL)]
+        await asyncio.gather(*(self._command("XACK", self._key, group, *page) for page in pages))
+        return [None] * len(several)
 
     async def trim(self) -> int:
         """Drops what every replica is done with: below the oldest pending entry, and nothing unread.
