@@ -40,7 +40,7 @@ def cancelling() -> int:
 # --- ours and other people's --------------------------------------------------------------------------
 
 
-async def test_its_own_cancel_becomes_an_error_and_leaves_no_trace_in_the_task(fleet: Fleet) -> None:
+async def test_t49_its_own_cancel_becomes_an_error_and_leaves_no_trace_in_the_task(fleet: Fleet) -> None:
     async def work() -> int:
         with pytest.raises(broker.ExecutionCancelled) as raised:  # noqa: PT012 - the block is what raises
             async with fleet.worker.execution(RUN, "x"):
@@ -275,7 +275,7 @@ async def test_both_of_two_nested_blocks(fleet: Fleet, first: str) -> None:
 # --- bodies that do as they like ----------------------------------------------------------------------
 
 
-async def test_a_body_that_swallows_the_cancel_is_named_until_it_ends(fleet: Fleet) -> None:
+async def test_t27_a_body_that_swallows_the_cancel_is_named_until_it_ends(fleet: Fleet) -> None:
     async def stubborn(body: Body) -> str:
         try:
             await for_ever()

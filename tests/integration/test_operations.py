@@ -523,7 +523,7 @@ async def test_given_up_it_is_told_no_more_and_still_listed_open(
     assert report.cancel_id in await work_list(parts)
 
 
-async def test_one_slow_look_of_the_sweep_delays_no_other(b: broker.Broker, parts: Parts) -> None:
+async def test_t12_one_slow_look_of_the_sweep_delays_no_other(b: broker.Broker, parts: Parts) -> None:
     """Taking over a barrier cancel waits for stragglers; what else is due has its turn meanwhile."""
     await register_tree(b)
     await b.register("run-2", [Execution("other")])

@@ -58,7 +58,7 @@ async def shielded(body: Body) -> None:
 # --- shields --------------------------------------------------------------------------------------------
 
 
-async def test_a_shield_defers_and_the_report_says_until_when(fleet: Fleet) -> None:
+async def test_t31_a_shield_defers_and_the_report_says_until_when(fleet: Fleet) -> None:
     body = await fleet.body("x", shielded).begun()
     await fleet.control.cancel_run(RUN)
     await fleet.until_cause("x", "deferred")

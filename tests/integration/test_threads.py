@@ -105,7 +105,7 @@ async def test_a_thread_that_never_looks_is_stopping_until_it_ends(fleet: Fleet)
     assert (ack.disposition, ack.outcome) == ("ended_itself", "succeeded")
 
 
-async def test_stopped_is_said_when_the_function_has_returned_and_not_before(fleet: Fleet) -> None:
+async def test_t26_stopped_is_said_when_the_function_has_returned_and_not_before(fleet: Fleet) -> None:
     def slow_to_go(body: ThreadBody) -> None:
         assert body.execution.wait(PATIENCE_S)
         body.steps.append("heard")

@@ -312,7 +312,7 @@ LARGE = 8_000_000
 """Bytes of one reply: more than the kernel buffers for both ends."""
 
 
-def test_a_slow_reader_gets_all_of_a_large_reply(connect: Wires) -> None:
+def test_t46_a_slow_reader_gets_all_of_a_large_reply(connect: Wires) -> None:
     slow, other = connect(), connect()
     assert slow.call(f"SET big {'x' * LARGE}") == "OK"
     slow.send(*["GET big"] * 4, "PING")

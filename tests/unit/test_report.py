@@ -113,7 +113,7 @@ def test_what_had_ended_before_is_skipped() -> None:
     assert (report.totals.skipped, report.totals.cancelled, report.totals.still_running) == (1, 0, 0)
 
 
-def test_a_held_one_that_someone_else_called_ended_is_still_running() -> None:
+def test_t14_a_held_one_that_someone_else_called_ended_is_still_running() -> None:
     report = build_report("run-1", OPERATION, evidence(CLAIMED._replace(status="timeout")))
     assert report.totals.still_running == 1
 
@@ -135,7 +135,7 @@ def test_lag_counts_from_the_message_and_only_what_was_told() -> None:
     assert (never.ack_lag.received.count, never.ack_lag.stopped.count) == (0, 0)
 
 
-def test_a_clock_that_stepped_back_gives_no_negative_lag() -> None:
+def test_t32_a_clock_that_stepped_back_gives_no_negative_lag() -> None:
     report = build_report("run-1", OPERATION, evidence(said=ack("stopped", settled=TOLD_US - 5_000)))
     assert report.ack_lag.stopped.max_ms == 0.0
 
