@@ -93,6 +93,11 @@ class Broker:
         """The address for other processes; for `embedded://` known once the block is entered."""
         return self._url
 
+    @property
+    def degraded(self) -> str | None:
+        """Why this process may miss acks at present, None where it hears them; reads are right all the same."""
+        return self._subscriptions.degraded
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._url.startswith("embedded:"):
@@ -117,6 +122,7 @@ class Broker:
         stack.push_async_callback(feed.subscriptions.close)
         await feed.subscriptions.start()
         self._probe = Probe(backend, feed.subscriptions)
+        self._subscriptions = feed.subscriptions
         self._reads, self._claims = Reads(backend), Claims(backend)
         operations = Operations(backend, driver=default_worker_id())
         self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)

@@ -115,6 +115,11 @@ class Subscriptions:
         return self._state
 
     @property
+    def degraded(self) -> str | None:
+        """Why messages may be missed at present, None where all that is held is confirmed."""
+        return None if self._state.status == "connected" else self._state.reason or self._state.status
+
+    @property
     def reconnects(self) -> int:
         return max(self._connects - 1, 0)
 

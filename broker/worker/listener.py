@@ -144,6 +144,11 @@ class Listener:
         finally:
             self._asked.discard(task)
 
+    @property
+    def degraded(self) -> str | None:
+        """Why cancels may have to wait for the poll at present, None where every subscription is confirmed."""
+        return self._subscriptions.degraded if self._ready.done() else "connecting"
+
     def stop(self) -> None:
         """Asks the thread to end: it says what waits to be said, and goodbye."""
         self._stop_asked = True

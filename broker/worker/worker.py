@@ -69,6 +69,11 @@ class Worker:
     def worker_id(self) -> str:
         return self._settings.worker_id
 
+    @property
+    def degraded(self) -> str | None:
+        """Why cancels may come late at present (the poll finds them), None where the listener is connected."""
+        return self._listener.degraded
+
     async def __aenter__(self) -> Self:
         try:
             await asyncio.shield(asyncio.wrap_future(self._listener.start()))

@@ -200,6 +200,21 @@ async def test_redis_is_restarted_under_a_worker_and_has_forgotten_everything() 
                 assert isinstance(await one.end(), broker.ExecutionCancelled)
 
 
+async def test_a_listener_without_redis_is_degraded_on_both_sides_and_recovers(redis_server: RedisServer) -> None:
+    """Refused connections for as long as it takes: nobody has to restart anything, and everyone can see it."""
+    async with open_fleet(redis_server.url, timeout_s=20.0) as fleet:
+        assert (fleet.worker.degraded, fleet.control.degraded) == (None, None)
+        redis_server.kill()
+        await wait_until(lambda: fleet.worker.degraded and fleet.control.degraded, "both to see it")
+        await wait_until(lambda: "111" in str(fleet.worker.degraded), "a refused connection to be the reason")
+        await asyncio.to_thread(redis_server.restart)
+        await wait_until(lambda: (fleet.worker.degraded, fleet.control.degraded) == (None, None), "both to recover")
+        body = await fleet.body("x").begun()
+        report = await fleet.control.cancel_run(RUN, wait=20.0)
+        assert report.dispositions == {"stopped": 1}
+        assert isinstance(await body.end(), broker.ExecutionCancelled)
+
+
 async def test_an_end_that_redis_refuses_is_said_until_it_is_taken(redis_server: RedisServer) -> None:
     """Out of memory is no reason to forget that a body has ended (trap T25)."""
     async with (
