@@ -30,6 +30,7 @@ from broker.protocol.states import Scope
 from broker.store.backend import Backend
 from broker.store.checks import Finding, check_durability, check_server
 from broker.store.claims import Claims, Registration
+from broker.store.commands import Commands
 from broker.store.keys import NAMESPACE, Lifetimes
 from broker.store.operations import CancelTerms, Operations
 from broker.store.probe import Probe
@@ -129,7 +130,7 @@ class Broker:
         self._engine = Engine(operations, self._reads, feed, self._replication(stack))
         backend.commands.on_new_server = self._engine.memory.server_changed
         stack.push_async_callback(self._engine.close)
-        warning = asyncio.create_task(self._warn_of_loss(), name="broker-check")
+        warning = asyncio.create_task(self._warn_of_loss(backend.commands), name="broker-check")
         stack.push_async_callback(_end, warning)
         self._watches = Watches(self._engine.follow)
         stack.push_async_callback(self._watches.close)
@@ -155,10 +156,10 @@ class Broker:
         stack.push_async_callback(replication.close)
         return replication
 
-    async def _warn_of_loss(self) -> None:
+    async def _warn_of_loss(self, commands: Commands) -> None:
         """Says once which settings of this Redis lose accepted cancels; delays nobody, and fails nothing."""
         try:
-            found = await check_durability(self._url, self._timeout_s, self._namespace)
+            found = await check_durability(commands)
         except BrokerError as error:
             log.info("redis.check.failed", error=str(error))
             return

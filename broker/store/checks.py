@@ -17,7 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from broker.errors import BrokerUnavailable, InvalidInput
+from broker.errors import BrokerUnavailable, InvalidInput, StoreRefused
+from broker.store.commands import Commands
 from broker.store.keys import NAMESPACE, Keys
 
 OLDEST = (7, 0)
@@ -40,6 +41,8 @@ class Finding(NamedTuple):
 
 
 Check = Callable[["_Server"], Awaitable[Finding]]
+Ask = Callable[..., Awaitable[Any]]
+"""Sends one command, and has the raw answer."""
 
 
 class _Server(NamedTuple):
@@ -51,22 +54,19 @@ class _Server(NamedTuple):
         """The raw answer."""
         return await self.client.execute_command(*command)  # type: ignore[no-untyped-call]
 
-    async def settings(self, pattern: str) -> dict[str, str]:
-        flat = await self.ask("CONFIG", "GET", pattern)
-        return dict(zip(flat[0::2], flat[1::2], strict=True))
+
+async def check_durability(commands: Commands) -> list[Finding]:
+    """Only the settings that lose intents, over a connection that there is. Raises BrokerUnavailable."""
+    return [await _checked(name, check(commands.command)) for name, check in DURABILITY.items()]
+
+
+async def _settings(ask: Ask, pattern: str) -> dict[str, str]:
+    flat = await ask("CONFIG", "GET", pattern)
+    return dict(zip(flat[0::2], flat[1::2], strict=True))
 
 
 async def check_server(url: str, timeout_s: float = 5.0, namespace: str = NAMESPACE) -> list[Finding]:
     """Everything there is to find, in a fixed order. Raises BrokerUnavailable where Redis does not answer."""
-    return await _run(url, timeout_s, namespace, CHECKS)
-
-
-async def check_durability(url: str, timeout_s: float, namespace: str) -> list[Finding]:
-    """Only the settings that lose intents; the same errors."""
-    return await _run(url, timeout_s, namespace, (_eviction, _persistence))
-
-
-async def _run(url: str, timeout_s: float, namespace: str, checks: tuple[Check, ...]) -> list[Finding]:
     try:
         client = Redis.from_url(
             url, decode_responses=True, protocol=2, socket_connect_timeout=timeout_s, socket_timeout=timeout_s,
@@ -78,16 +78,16 @@ async def _run(url: str, timeout_s: float, namespace: str, checks: tuple[Check, 
         server = _Server(client, Keys(namespace), timeout_s)
         try:
             await client.ping()
-            return [await _checked(check, server) for check in checks]
+            return [await _checked(name, check(server)) for name, check in CHECKS.items()]
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis did not answer: {error}") from error
 
 
-async def _checked(check: Check, server: _Server) -> Finding:
+async def _checked(name: str, checking: Awaitable[Finding]) -> Finding:
     try:
-        return await check(server)
-    except ResponseError as error:
-        return Finding(check.__name__.strip("_"), None, f"{UNSEEN}: {error}")
+        return await checking
+    except (ResponseError, StoreRefused) as error:
+        return Finding(name, None, f"{UNSEEN}: {error}")
 
 
 async def _version(server: _Server) -> Finding:
@@ -98,15 +98,15 @@ async def _version(server: _Server) -> Finding:
     return Finding("version", ok, f"version {version}", "" if ok else f"use Redis {oldest} or newer")
 
 
-async def _eviction(server: _Server) -> Finding:
-    policy = (await server.settings("maxmemory-policy"))["maxmemory-policy"]
+async def _eviction(ask: Ask) -> Finding:
+    policy = (await _settings(ask, "maxmemory-policy"))["maxmemory-policy"]
     ok = policy == "noeviction"
     mend = "" if ok else "CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
     return Finding("eviction", ok, f"maxmemory-policy {policy}", mend, not ok)
 
 
-async def _persistence(server: _Server) -> Finding:
-    found = await server.settings("*")
+async def _persistence(ask: Ask) -> Finding:
+    found = await _settings(ask, "*")
     appendonly, save = found["appendonly"] == "yes", found["save"].strip()
     if appendonly:
         fsync = found["appendfsync"]
@@ -120,7 +120,7 @@ async def _persistence(server: _Server) -> Finding:
 
 
 async def _output_buffer(server: _Server) -> Finding:
-    limits = (await server.settings("client-output-buffer-limit"))["client-output-buffer-limit"].split()
+    limits = (await _settings(server.ask, "client-output-buffer-limit"))["client-output-buffer-limit"].split()
     at = limits.index("pubsub")
     hard, soft, seconds = (int(one) for one in limits[at + 1 : at + 4])
     ok = (soft == 0 or soft >= PUBSUB_SOFT_BYTES) and (hard == 0 or hard >= PUBSUB_SOFT_BYTES)
@@ -197,6 +197,14 @@ def _ms(began: float) -> str:
     return f"{(time.monotonic() - began) * 1000:.1f}"
 
 
-CHECKS: tuple[Check, ...] = (
-    _version, _eviction, _persistence, _output_buffer, _pubsub, _script, _clock, _rights,
-)  # fmt: skip
+DURABILITY: dict[str, Callable[[Ask], Awaitable[Finding]]] = {"eviction": _eviction, "persistence": _persistence}
+CHECKS: dict[str, Check] = {
+    "version": _version,
+    "eviction": lambda server: _eviction(server.ask),
+    "persistence": lambda server: _persistence(server.ask),
+    "output_buffer": _output_buffer,
+    "pubsub": _pubsub,
+    "script": _script,
+    "clock": _clock,
+    "rights": _rights,
+}

@@ -13,6 +13,7 @@ from broker.control import check
 from broker.errors import BrokerUnavailable, InvalidInput
 from broker.store import checks
 from broker.store.checks import Finding, check_server
+from broker.store.commands import Commands
 from tests.support.redis_server import RedisServer, find_program
 from tests.support.wait import wait_until
 
@@ -115,8 +116,8 @@ async def test_connect_says_nothing_of_a_server_that_keeps_intents(
     done: list[int] = []
     original = checks.check_durability
 
-    async def noted(url: str, timeout_s: float, namespace: str) -> list[Finding]:
-        found = await original(url, timeout_s, namespace)
+    async def noted(commands: Commands) -> list[Finding]:
+        found = await original(commands)
         done.append(len(found))
         return found
 
