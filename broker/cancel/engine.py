@@ -21,13 +21,13 @@ from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_co
 from broker.cancel.reassert import Reassertion
 from broker.cancel.report import CancelReport, NodeResult
 from broker.cancel.settle import SETTLED_DUE_US, Settler
-from broker.cancel.survey import Survey
+from broker.cancel.survey import Snapshot, Survey
 from broker.cancel.walk import Walk
 from broker.errors import NotFound
 from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
-from broker.protocol.states import Order
+from broker.protocol.states import Order, Status
 from broker.store.operations import CancelTerms, Opened, Operations, new_cancel_id
 from broker.store.reads import Reads
 from broker.store.replication import Replication
@@ -75,7 +75,16 @@ class Engine:
             durability = await confirm(run_id, operation.cancel_id) if confirm else None
             if ends_at is not None:
                 await follower.wait_settled(operation, ends_at, partial(self._settle, run_id, operation))
+        if operation.order is Order.BOTTOM_UP_BARRIER:
+            results = await self._with_those_to_come(run_id, operation, results)
         return replace(await self._report(run_id, opened, tuple(results.values())), durability=durability)
+
+    async def _with_those_to_come(
+        self, run_id: str, operation: OperationRecord, results: dict[str, NodeResult]
+    ) -> dict[str, NodeResult]:
+        """Behind a barrier most have not been told when the caller is answered; the gate has decided for all."""
+        snapshot = await self._survey.load(run_id, operation)
+        return {one: results.get(one) or _decided(snapshot, one) for one in snapshot.executions}
 
     async def follow(self, run_id: str, cancel_id: str) -> CancelReport:
         """The report of an operation, whoever drives it, once it is settled. Raises NotFound, NoCancellation."""
@@ -141,8 +150,8 @@ class Engine:
         """A repeat answers every node as it was found; an orphan, or one that is now forced, is looked at now."""
         await self._look_again(run_id, operation, escalated=escalated)
         snapshot = await self._survey.load(run_id, operation)
-        nodes = map(snapshot.node, snapshot.executions)
-        return {node.execution_id: replace(node, status=node.previous_status, skip_reason="terminal") for node in nodes}
+        found = {one: _decided(snapshot, one) for one in snapshot.executions}
+        return {one: replace(node, previous_status=node.status, skip_reason="terminal") for one, node in found.items()}
 
     async def _look_again(self, run_id: str, operation: OperationRecord, *, escalated: bool) -> None:
         if operation.state == "open" and (operation.phase == "walking" or escalated):
@@ -210,6 +219,7 @@ class Engine:
             await publisher.publish(list(snapshot.executions))
         else:
             await self._publish_behind_barrier(walking, publisher, snapshot.walk, follower, first_told)
+        _sort(results, snapshot)
         await signals.reached("cancel.published", operation.cancel_id)
         if not publisher.refused:
             summary = f"{len(snapshot.walk)} levels, {len(snapshot.executions)} executions"
@@ -275,3 +285,19 @@ class Engine:
         due_us = await self._operations.now_us() + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
         await self._settler.leave(run_id, operation, due_us)
         await signals.reached("cancel.handed_over", operation.cancel_id)
+
+
+def _decided(snapshot: Snapshot, execution_id: str) -> NodeResult:
+    """What the closed gate makes of a node: its own end, or cancelled."""
+    node = snapshot.node(execution_id)
+    if snapshot.was_terminal(execution_id):
+        return replace(node, status=node.previous_status, skip_reason="terminal")
+    return replace(node, status=Status.CANCELLED.value)
+
+
+def _sort(results: dict[str, NodeResult], snapshot: Snapshot) -> None:
+    """The order of the walk, whichever chunk was answered first, and the depths of its last look at the tree."""
+    for one in snapshot.executions:
+        if one in results:
+            node, depth = results.pop(one), snapshot.depths[one]
+            results[one] = node if node.depth == depth else replace(node, depth=depth)

@@ -88,6 +88,4 @@ class Publisher:
             return replace(node, status="error", skip_reason="its record is gone")
         if self._snapshot.was_terminal(told.execution_id):
             return replace(node, status=node.previous_status, skip_reason="terminal")
-        if told.code == "adopted":
-            return replace(node, status="cancelled", skip_reason="terminal")
         return replace(node, status="skipped", skip_reason="raced_to_terminal")

@@ -81,7 +81,7 @@ class Survey:
         record = await self._reads.execution(run_id, target)
         if record is None:
             return Snapshot({}, walk(Forest()), {})
-        return Snapshot({target: record}, walk(Forest([(target, "", 0)])), {target: 0})
+        return Snapshot({target: record}, walk(Forest([(target, "", 0, 0)])), {target: 0})
 
     async def preview(self, run_id: str, scope: Scope, target: str = "") -> Preview:
         """What a cancel would touch. Raises NotFound."""

@@ -11,7 +11,10 @@ from broker.store.reads import Reads, is_below
 
 def forest_of(executions: Mapping[str, ExecutionRecord]) -> Forest:
     """The tree of these records, as the walk needs it."""
-    return Forest((one, record.parent_execution_id, record.order_us) for one, record in executions.items())
+    return Forest(
+        (one, record.parent_execution_id, record.order_us, int(record.registered_at_us or 0))
+        for one, record in executions.items()
+    )
 
 
 class Tree:

@@ -23,28 +23,32 @@ _UNKNOWN, _ON_PATH = -2, -3
 class Forest:
     """The executions of one run, as far as the walk needs them."""
 
-    __slots__ = ("_parents", "_places", "_stamps_us")
+    __slots__ = ("_parents", "_places", "_registered_us", "_stamps_us")
 
-    def __init__(self, records: Iterable[tuple[str, str, int]] = ()) -> None:
+    def __init__(self, records: Iterable[tuple[str, str, int, int]] = ()) -> None:
         self._places: defaultdict[str, int] = defaultdict()
         self._places.default_factory = self._places.__len__  # an id not seen before gets the next place
         self._parents = array("i", [self._places[""]])  # "no parent" is place 0: a parent that is never registered
         self._stamps_us = array("d", [_UNREGISTERED])  # doubles sort 1.4 times as fast; exact for µs until 2255
+        self._registered_us = array("d", [_UNREGISTERED])
         self.add(records)
 
-    def add(self, records: Iterable[tuple[str, str, int]]) -> None:
-        """Take in (execution_id, parent_execution_id or "", stamp) triples; of a repeated id the last one counts.
+    def add(self, records: Iterable[tuple[str, str, int, int]]) -> None:
+        """Take in (execution_id, parent_execution_id or "", stamp, registered); of a repeated id the last one counts.
 
         The stamp is started_at, or where that is absent the time of registration: µs since 1970, >= 0.
+        Of equal stamps the time of registration decides.
         """
-        places, parents, stamps = self._places, self._parents, self._stamps_us
-        for execution_id, parent_execution_id, stamp_us in records:
+        places, parents, stamps, registered = self._places, self._parents, self._stamps_us, self._registered_us
+        for execution_id, parent_execution_id, stamp_us, registered_us in records:
             place, parent = places[execution_id], places[parent_execution_id]
             while len(parents) < len(places):
                 parents.append(0)
                 stamps.append(_UNREGISTERED)
+                registered.append(_UNREGISTERED)
             parents[place] = parent
             stamps[place] = stamp_us
+            registered[place] = registered_us
 
     def __len__(self) -> int:
         return len(self._stamps_us) - self._stamps_us.count(_UNREGISTERED)
@@ -85,16 +89,15 @@ class Walk:
 def walk(forest: Forest, target: str | None = None) -> Walk:
     """All executions of the run, or with a target those of its subtree, each exactly once, deepest level first.
 
-    Within a level: latest stamp first, then id. A child comes before its parent, except over the one
-    edge of each cycle at which `depths` cut it. Depths are those of the run, for a subtree too.
+    Within a level: latest stamp first, then earliest registration, then id. A child comes before its parent,
+    except over the one edge of each cycle at which `depths` cut it. Depths are those of the run, for a subtree too.
     """
     ids, depth, order = list(forest._places), _depths(forest), _registered(forest)
     if target is not None:
         inside = _inside(forest, target)
         order = [place for place in order if inside[place]]
     found = Counter(map(depth.__getitem__, order))
-    if _has_ties(forest):
-        order.sort(key=ids.__getitem__)
+    _sort_ties(forest, order, ids)
     order.sort(key=forest._stamps_us.__getitem__, reverse=True)  # stable: each sort keeps what those before it did
     order.sort(key=depth.__getitem__, reverse=True)
     return Walk({level: found[level] for level in range(max(found, default=0), -1, -1) if level in found}, ids, order)
@@ -103,8 +106,8 @@ def walk(forest: Forest, target: str | None = None) -> Walk:
 def depths(forest: Forest) -> dict[str, int]:
     """Depth of every execution, by the rule of AgentField's cancel-tree: roots are 0, a missing parent makes a root.
 
-    Executions are listed by stamp ascending, then id; from each in that order the parents are followed,
-    and a parent that is already on the path counts as 0. So a self-parent is 1, and a <-> b listed (a, b)
+    Executions are listed by stamp ascending, then registration, then id; from each in that order the parents
+    are followed, and a parent that is already on the path counts as 0. So a self-parent is 1, and a <-> b listed (a, b)
     gives a 2, b 1.
     """
     ids, depth = list(forest._places), _depths(forest)
@@ -122,8 +125,7 @@ def _depths(forest: Forest) -> list[int]:
     listing = _registered(forest)
     depth, cyclic = _climb(forest, listing)
     if cyclic:
-        if _has_ties(forest):
-            listing.sort(key=list(forest._places).__getitem__)
+        _sort_ties(forest, listing, list(forest._places))
         listing.sort(key=forest._stamps_us.__getitem__)
         depth, _ = _climb(forest, listing)
     return depth
@@ -177,6 +179,8 @@ def _registered(forest: Forest) -> list[int]:
     return [place for place, stamp in enumerate(forest._stamps_us) if stamp != _UNREGISTERED]
 
 
-def _has_ties(forest: Forest) -> bool:
-    """Whether any two stamps are equal: sorting by id takes longer than the whole walk, and is only needed then."""
-    return len(set(forest._stamps_us)) < len(forest) + 1
+def _sort_ties(forest: Forest, places: list[int], ids: list[str]) -> None:
+    """By registration, then id, where any two stamps are equal: sorting by id takes longer than the whole walk."""
+    if len(set(forest._stamps_us)) < len(forest) + 1:
+        places.sort(key=ids.__getitem__)
+        places.sort(key=forest._registered_us.__getitem__)

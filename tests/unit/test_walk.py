@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,12 @@ from hypothesis import strategies as st
 from broker.cancel.walk import Forest, Level, depths, descendants, walk
 
 Record = tuple[str, str, int]
+
+
+def forest_of(records: Iterable[Record] = ()) -> Forest:
+    """Records that were registered at the same time: then the id decides between equal stamps."""
+    return Forest((*record, 0) for record in records)
+
 
 # Few ids and few stamps: cycles, self-parents, missing parents, duplicates and ties are then the usual case.
 NAMES = [f"e{number}" for number in range(10)]
@@ -77,12 +84,12 @@ def path_up(known: dict[str, tuple[str, int]], execution_id: str) -> list[str]:
 @example([("a", "a", 0)])
 @example([("a", "b", 0), ("b", "a", 1)])
 def test_depths_are_the_documented_rule(records: list[Record]) -> None:
-    assert depths(Forest(records)) == literal_depths(records)
+    assert depths(forest_of(records)) == literal_depths(records)
 
 
 @given(any_records, st.sampled_from([None, *NAMES]))
 def test_every_execution_exactly_once_deepest_first_latest_first(records: list[Record], target: str | None) -> None:
-    forest, known = Forest(records), last_of_each(records)
+    forest, known = forest_of(records), last_of_each(records)
     depth = depths(forest)
     scope = set(known) if target is None else descendants(forest, target)
     expected = sorted(scope, key=lambda name: (-depth[name], -known[name][1], name))
@@ -97,7 +104,7 @@ def test_every_execution_exactly_once_deepest_first_latest_first(records: list[R
 
 @given(trees())
 def test_children_come_before_their_parents(records: list[Record]) -> None:
-    order = [execution_id for level in walk(Forest(records)) for execution_id in level.execution_ids]
+    order = [execution_id for level in walk(forest_of(records)) for execution_id in level.execution_ids]
     position = {execution_id: index for index, execution_id in enumerate(order)}
     for execution_id, parent, _ in records:
         if parent in position:
@@ -106,7 +113,7 @@ def test_children_come_before_their_parents(records: list[Record]) -> None:
 
 @given(any_records)
 def test_even_with_cycles_only_one_edge_of_each_cycle_runs_the_other_way(records: list[Record]) -> None:
-    known, depth = last_of_each(records), depths(Forest(records))
+    known, depth = last_of_each(records), depths(forest_of(records))
     against = [name for name, (parent, _) in known.items() if parent in known and depth[name] != depth[parent] + 1]
     on_cycle = [name for name, (parent, _) in known.items() if name in path_up(known, parent)]
     assert set(against) <= set(on_cycle)
@@ -118,26 +125,26 @@ def test_even_with_cycles_only_one_edge_of_each_cycle_runs_the_other_way(records
 
 @given(any_records, st.sampled_from(NAMES))
 def test_descendants_are_what_reaches_the_target(records: list[Record], target: str) -> None:
-    assert descendants(Forest(records), target) == literal_descendants(records, target)
+    assert descendants(forest_of(records), target) == literal_descendants(records, target)
 
 
 @given(any_records, st.lists(st.integers(0, 12), max_size=3))
 def test_pages_make_no_difference(records: list[Record], cuts: list[int]) -> None:
-    paged = Forest()
+    paged = forest_of()
     for start, end in pairwise([0, *sorted(cuts), len(records)]):
-        paged.add(iter(records[start:end] if start < end else []))
+        paged.add((*record, 0) for record in (records[start:end] if start < end else []))
     assert len(paged) == len(last_of_each(records))
-    assert list(walk(paged)) == list(walk(Forest(records)))
+    assert list(walk(paged)) == list(walk(forest_of(records)))
 
 
 @given(st.lists(any_record, unique_by=lambda record: record[0]), st.data())
 def test_the_order_of_the_records_makes_no_difference(records: list[Record], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(records))
-    assert list(walk(Forest(shuffled))) == list(walk(Forest(records)))
+    assert list(walk(forest_of(shuffled))) == list(walk(forest_of(records)))
 
 
 def test_levels_of_a_tree() -> None:
-    forest = Forest(
+    forest = forest_of(
         [("root", "", 1), ("a", "root", 2), ("b", "root", 3), ("a1", "a", 4), ("b1", "b", 5), ("b2", "b", 5)]
     )
     assert list(walk(forest)) == [Level(2, ["b1", "b2", "a1"]), Level(1, ["b", "a"]), Level(0, ["root"])]
@@ -159,24 +166,24 @@ def test_levels_of_a_tree() -> None:
     ],
 )
 def test_depths_where_the_records_are_broken(records: list[Record], expected: dict[str, int]) -> None:
-    assert depths(Forest(records)) == expected
+    assert depths(forest_of(records)) == expected
 
 
 def test_of_a_repeated_id_the_last_record_counts() -> None:
-    forest = Forest([("child", "", 1), ("root", "", 1), ("child", "root", 3)])
+    forest = forest_of([("child", "", 1), ("root", "", 1), ("child", "root", 3)])
     assert len(forest) == 2
     assert list(walk(forest)) == [Level(1, ["child"]), Level(0, ["root"])]
 
 
 def test_nothing_gives_nothing() -> None:
-    assert list(walk(Forest())) == []
-    assert depths(Forest()) == {}
-    assert list(walk(Forest([("a", "", 1)]), "unknown")) == []
-    assert descendants(Forest([("a", "", 1)]), "") == set()
+    assert list(walk(forest_of())) == []
+    assert depths(forest_of()) == {}
+    assert list(walk(forest_of([("a", "", 1)]), "unknown")) == []
+    assert descendants(forest_of([("a", "", 1)]), "") == set()
 
 
 def test_a_target_that_is_only_named_as_a_parent_still_has_descendants() -> None:
-    forest = Forest([("child", "not-registered", 1), ("grandchild", "child", 2), ("other", "", 3)])
+    forest = forest_of([("child", "not-registered", 1), ("grandchild", "child", 2), ("other", "", 3)])
     assert descendants(forest, "not-registered") == {"child", "grandchild"}
     assert list(walk(forest, "not-registered")) == [Level(1, ["grandchild"]), Level(0, ["child"])]
 
@@ -187,8 +194,15 @@ def test_a_chain_of_100_000_needs_no_recursion(closed: bool, backwards: bool) ->
     n = 100_000
     last = str(n - 1)
     records = [(str(number), str(number - 1) if number else last * closed, number) for number in range(n)]
-    forest = Forest(records[::-1] if backwards else records)
+    forest = forest_of(records[::-1] if backwards else records)
     result = walk(forest)
     assert len(result) == result.total == len({level.execution_ids[0] for level in result}) == n
     assert next(iter(result)) == (Level(n, ["0"]) if closed else Level(n - 1, [last]))
     assert len(descendants(forest, "50000")) == (n if closed else n - 50_000)
+
+
+def test_of_equal_stamps_the_earlier_registration_comes_first() -> None:
+    """The listing is by started_at, then registration, then id; sorting by depth and start keeps its order."""
+    forest = Forest([("a", "", 5, 9), ("b", "", 5, 7), ("d", "", 5, 8), ("c", "", 5, 8), ("late", "", 6, 1)])
+    assert list(walk(forest)) == [Level(0, ["late", "b", "c", "d", "a"])]
+    assert depths(Forest([("a", "b", 1, 2), ("b", "a", 1, 1)])) == {"b": 2, "a": 1}
