@@ -67,4 +67,4 @@ def serve(
         redis_timeout_s=redis_timeout_s,
         stop_timeout_s=stop_timeout_s,
     )
-    run(settings, lambda address: print(f"broker serves on {address}", flush=True))
+    run(settings, lambda serving: print(f"broker serves on {serving.address}", flush=True))

@@ -12,7 +12,10 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import uvicorn
@@ -29,8 +32,16 @@ _LONGEST_HEAD = 256 * 1024  # an id of 10,000 characters, each of them encoded i
 _BACKLOG = 1024
 
 
-async def serve(settings: ServerSettings, announce: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM; `announce` gets the address once connections are accepted.
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that accepts connections at `address`. `stop` may be called from any thread."""
+
+    address: str
+    stop: Callable[[], object]
+
+
+async def serve(settings: ServerSettings, announce: Callable[[Serving], None]) -> None:
+    """Serves until SIGINT, SIGTERM or `stop`; `announce` is called once connections are accepted.
 
     Raises BrokerUnavailable where Redis cannot be reached, InvalidInput where the address cannot be taken.
     """
@@ -51,33 +62,37 @@ async def serve(settings: ServerSettings, announce: Callable[[str], None]) -> No
                 timeout_graceful_shutdown=max(1, round(settings.stop_timeout_s)),
                 timeout_keep_alive=75,
             )
-            server = _Server(config, context.patience, lambda: announce(_address(listening)))
-            await server.serve(sockets=[listening])
+            await _Server(config, context.patience, _address(listening), announce).serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """Uvicorn, with the signals heard by us: a stop ends the long polls as well."""
 
-    def __init__(self, config: uvicorn.Config, patience: Patience, started: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, patience: Patience, address: str, announce: Callable[[Serving], None]
+    ) -> None:
         super().__init__(config)
         self._patience = patience
-        self._announce = started
+        self._address = address
+        self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        loop = asyncio.get_running_loop()
         if self.started:
-            self._announce()
+            self._announce(Serving(self._address, partial(loop.call_soon_threadsafe, self._stop)))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The first signal stops in good order, the second one does not wait for requests."""
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+        heard = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        for number in heard:
             loop.add_signal_handler(number, self._stop)
         try:
             yield
         finally:
-            for number in _SIGNALS:
+            for number in heard:
                 loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
@@ -86,7 +101,7 @@ class _Server(uvicorn.Server):
         self._patience.stop()
 
 
-def run(settings: ServerSettings, announce: Callable[[str], None]) -> None:
+def run(settings: ServerSettings, announce: Callable[[Serving], None]) -> None:
     """`serve()` on uvloop where there is one."""
     log_to_stderr()
     try:
