@@ -16,6 +16,11 @@ class Patience:
         self._stopping = False
         self._polls: set[asyncio.Task[CancelReport]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many polls are under way."""
+        return len(self._polls)
+
     def stop(self) -> None:
         """From here on nobody waits: the polls that are under way are over."""
         self._stopping = True

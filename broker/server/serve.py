@@ -38,6 +38,7 @@ class Serving:
 
     address: str
     stop: Callable[[], object]
+    patience: Patience
 
 
 async def serve(settings: ServerSettings, announce: Callable[[Serving], None]) -> None:
@@ -80,7 +81,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         if self.started:
-            self._announce(Serving(self._address, partial(loop.call_soon_threadsafe, self._stop)))
+            self._announce(Serving(self._address, partial(loop.call_soon_threadsafe, self._stop), self._patience))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

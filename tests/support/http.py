@@ -39,6 +39,10 @@ class Server:
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False)
         return self
 
+    def polls(self) -> int:
+        """How many long polls are waiting in it."""
+        return self._ready.result(PATIENCE_S).patience.waiting
+
     def stop(self) -> None:
         """Tells it to stop, as a signal does, and waits until it has."""
         self._ready.result(PATIENCE_S).stop()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from broker.protocol.names import CANCEL_TEXT_LIMIT, ID_LIMIT
 from broker.protocol.states import Order
@@ -27,6 +27,14 @@ Text = Annotated[str, Field(max_length=CANCEL_TEXT_LIMIT)]
 
 class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @field_validator("*")
+    @classmethod
+    def _writable(cls, value: Any) -> Any:
+        """JSON can carry half a surrogate pair, which nothing can write as UTF-8."""
+        if isinstance(value, str) and not value.isascii() and any("\ud800" <= one <= "\udfff" for one in value):
+            raise ValueError("holds half of a surrogate pair")
+        return value
 
 
 class ExecutionRequest(Request):
