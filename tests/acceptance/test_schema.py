@@ -27,6 +27,8 @@ def fuzzed() -> Iterator[Server]:
         yield server
 
 
+# The server's thread draws its jitter while hypothesis draws examples: it takes that for a strategy that does.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @schema.parametrize()
 @settings(
     max_examples=EXAMPLES, deadline=None, phases=[Phase.explicit, Phase.generate], database=None,
