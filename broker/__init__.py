@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from broker.protocol.records import AuditEntry
     from broker.protocol.registration import Execution
+    from broker.store.roster import Workers, WorkerView
     from broker.worker.execution import HeldExecution, current_execution
     from broker.worker.worker import Worker
 
@@ -57,6 +58,7 @@ _PLACES = {
     "broker.control": ("Broker", "Registered", "connect"),
     "broker.protocol.records": ("AuditEntry",),
     "broker.protocol.registration": ("Execution",),
+    "broker.store.roster": ("WorkerView", "Workers"),
     "broker.worker.execution": ("HeldExecution", "current_execution"),
     "broker.worker.worker": ("Worker",),
 }
@@ -107,6 +109,8 @@ __all__ = [
     "Worker",
     "WorkerAlive",
     "WorkerIdInUse",
+    "WorkerView",
+    "Workers",
     "connect",
     "current_execution",
 ]

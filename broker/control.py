@@ -23,7 +23,7 @@ from broker.ingest.consumer import Consumer
 from broker.ingest.dead import DeadPage, list_dead, replay_dead
 from broker.ingest.publish import Published, publish_events
 from broker.observe.log import get_logger
-from broker.protocol.names import check_id, lone_run, public_run
+from broker.protocol.names import CANCEL_TEXT_LIMIT, check_id, clean_text, lone_run, public_run
 from broker.protocol.records import AuditEntry, as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
@@ -36,8 +36,10 @@ from broker.store.operations import CancelTerms, Operations
 from broker.store.probe import Probe
 from broker.store.reads import Reads
 from broker.store.replication import LONGEST_MS, Replication
+from broker.store.roster import Roster, Workers
 from broker.store.streams import EventStream, StreamState
 from broker.store.subscriptions import Subscriptions
+from broker.worker.remote import RemoteWorkers
 from broker.worker.worker import default_worker_id
 
 PAGE = 1000
@@ -77,7 +79,12 @@ class Registered(NamedTuple):
 
 
 class Broker:
-    """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`."""
+    """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`.
+
+    `remote` has the verbs of workers that speak through this process.
+    """
+
+    remote: RemoteWorkers
 
     def __init__(
         self, url: str, *, namespace: str, timeout: float, sweep: bool, ingest: bool, min_replicas: int
@@ -119,12 +126,19 @@ class Broker:
         )
         stack.push_async_callback(backend.close)
         feed = AckFeed(backend.keys.ack_channel)
-        feed.subscriptions = Subscriptions(self._url, connect_timeout_s=self._timeout_s, on_confirmed=feed.missed)
+
+        def confirmed(channels: frozenset[str]) -> None:
+            feed.missed(channels)
+            self.remote.confirmed(channels)
+
+        feed.subscriptions = Subscriptions(self._url, connect_timeout_s=self._timeout_s, on_confirmed=confirmed)
         stack.push_async_callback(feed.subscriptions.close)
+        self.remote = RemoteWorkers(backend, feed.subscriptions)
+        stack.callback(self.remote.close)
         await feed.subscriptions.start()
         self._probe = Probe(backend, feed.subscriptions)
         self._subscriptions = feed.subscriptions
-        self._reads, self._claims = Reads(backend), Claims(backend)
+        self._reads, self._claims, self._roster = Reads(backend), Claims(backend), Roster(backend)
         operations = Operations(backend, driver=default_worker_id())
         self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
         self._engine = Engine(operations, self._reads, feed, self._replication(stack))
@@ -248,6 +262,19 @@ class Broker:
     async def cancellations(self, state: str = "open", *, cursor: int = 0, limit: int = PAGE) -> Cancellations:
         """A page of the operations of all runs, oldest first; `state` is open, settled or all."""
         return await self._lookup.cancellations(state, *_page(cursor, limit))
+
+    async def workers(self, cursor: str = "", limit: int = PAGE) -> Workers:
+        """A page of the worker processes whose heart has beaten within a day and that did not leave, by their ids."""
+        return await self._roster.page(cursor, _page(0, limit)[1])
+
+    async def declare_dead(self, worker_id: str, incarnation: int, reason: str | None = None) -> int:
+        """Says that this worker process is gone: what it held of cancelled work settles as lost, at the next sweep.
+
+        Answers the counter of the worker id, above that incarnation now. Raises WorkerAlive while its heart
+        beats, NotFound where the worker id never had that incarnation.
+        """
+        why = clean_text(reason, "reason", CANCEL_TEXT_LIMIT) or "no reason given"
+        return await self._claims.declare_dead(check_id(worker_id, "worker_id"), incarnation, why)
 
     async def _known_run_of(self, execution_id: str) -> str:
         run_id = await self._claims.run_of(check_id(execution_id, "execution_id"))

@@ -181,12 +181,12 @@ class Claims(Hearts):
         answers = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
         return [StartAnswer(code, int(number), unescape(word)) for code, number, word in answers]
 
-    def finish(self, run_id: str, holder: Holder, end: End) -> asyncio.Future[str]:
-        """The holder's end of an execution, for ever trying; the future has an EACH word of finish.lua."""
-        return self._ends.add((run_id, holder), end)
+    def finish(self, run_id: str, holder: Holder, end: End, *, patience_s: float = FOR_EVER) -> asyncio.Future[str]:
+        """The holder's end of an execution; the future has an EACH word of finish.lua."""
+        return self._ends.add((run_id, holder, patience_s), end)
 
-    async def _finish_group(self, key: tuple[str, Holder], group: Sequence[End]) -> list[str]:
-        run_id, holder = key
+    async def _finish_group(self, key: tuple[str, Holder, float], group: Sequence[End]) -> list[str]:
+        run_id, holder, patience_s = key
         fields = [
             field
             for end in group
@@ -196,7 +196,7 @@ class Claims(Hearts):
             self._backend.scripts.finish,
             run_id,
             *fields,
-            patience_s=FOR_EVER,
+            patience_s=patience_s,
             run_id=run_id,
             channels=self._backend.keys.channels(run_id),
             worker_id=holder.worker_id,

@@ -11,6 +11,7 @@ from broker.observe.log import get_logger
 from broker.protocol.messages import DoYouHoldMessage
 from broker.store.backend import Backend
 from broker.store.keys import DAY_S
+from broker.store.roster import Roster
 
 log = get_logger("broker.store")
 
@@ -29,6 +30,7 @@ class Hearts:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._roster = Roster(backend)
 
     async def new_incarnation(self, worker_id: str) -> int:
         """Raises the counter of a worker id. Raises WorkerIdInUse while another process under it is alive."""
@@ -66,6 +68,10 @@ class Hearts:
         log.warning("worker.declared_dead", worker_id=worker_id, incarnation=incarnation, reason=reason)
         return int(newest[0])
 
+    async def newest_incarnation(self, worker_id: str) -> int:
+        """The counter of a worker id, 0 where no process of it was ever known."""
+        return int(await self._backend.commands.command("GET", self._backend.keys.incarnation(worker_id)) or 0)
+
     async def is_alive(self, worker_id: str) -> bool:
         return bool(await self._backend.commands.command("EXISTS", self._backend.keys.worker(worker_id)))
 
@@ -91,16 +97,19 @@ class Hearts:
         (_, of_record, *seen_at_us), counter = await asyncio.gather(beat, newest)
         if seen_at_us:
             key = self._backend.keys.last_seen(holder.worker_id)
-            await self._backend.commands.command("SET", key, seen_at_us[0], "EX", WORKER_TRACE_S)
+            last_seen = self._backend.commands.command("SET", key, seen_at_us[0], "EX", WORKER_TRACE_S)
+            await asyncio.gather(last_seen, self._roster.seen(holder.worker_id, seen_at_us[0]))
         return max(int(of_record), int(counter or 0))
 
     async def leave(self, holder: Holder) -> None:
         """The worker has ended in good order: its record goes at once."""
-        await self._backend.commands.call(
+        code, *_ = await self._backend.commands.call(
             self._backend.scripts.leave,
             (self._backend.keys.worker(holder.worker_id),),
             incarnation=str(holder.incarnation),
         )
+        if code == "left":
+            await self._roster.gone(holder.worker_id)
 
     async def ask(self, run_id: str, holder: Holder, claims: Sequence[tuple[str, int]]) -> None:
         """Asks a worker process on its control channel whether it holds these: execution id and start number."""

@@ -22,6 +22,7 @@
 | `<ns>:worker:<id>:inc` | counter | never: a lower number would fence live workers | process start, declare_dead |
 | `<ns>:worker-seen:<id>` | string | 7 d | heartbeat: Redis time of the last one, for when the heart has stopped |
 | `<ns>:worker-dead:<id>` | string | 7 d | declare_dead: `<incarnation>|<reason>` of the last declaration |
+| `<ns>:workers` | zset: id → last beat | never: heartbeats take off who was not seen for a day | heartbeat, leave |
 
 A run lives 7 days after its last activity, 24 hours after it has finished (DESIGN section 3, PROTOCOL).
 """
@@ -109,6 +110,10 @@ class Keys:
     @property
     def dead_events(self) -> str:
         return f"{self.namespace}:events:dead"
+
+    @property
+    def roster(self) -> str:
+        return f"{self.namespace}:workers"
 
     @property
     def work_list(self) -> str:

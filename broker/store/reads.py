@@ -178,6 +178,11 @@ class Reads:
             found.update({slot: one for slot, one in zip(page[0::2], page[1::2], strict=True) if slot[0] != "="})
         return found
 
+    async def slot_of(self, run_id: str, worker_id: str) -> str | None:
+        """The slot of a worker in a run, None where it never said anything there."""
+        slot = await self._backend.commands.command("HGET", self._backend.run(run_id).workers, f"={worker_id}")
+        return None if slot is None else str(slot)
+
     async def workers(self, worker_ids: Iterable[str]) -> dict[str, WorkerState]:
         """The heartbeats of some workers, and which of their processes is the newest."""
         return dict(await asyncio.gather(*map(self._worker, dict.fromkeys(worker_ids))))

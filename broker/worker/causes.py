@@ -30,7 +30,7 @@ class Causes:
         wanted = list(cancel_ids)
         unknown = [one for one in wanted if one not in self._known]
         operations = await asyncio.gather(*(self._claims.operation(run_id, one) for one in unknown))
-        learned = {one: _cause(one, operation) for one, operation in zip(unknown, operations, strict=True)}
+        learned = {one: cause_of(one, operation) for one, operation in zip(unknown, operations, strict=True)}
         causes = {one: learned.get(one) or self._known[one] for one in wanted}
         self._known.update(learned)
         while len(self._known) > KEPT:
@@ -38,7 +38,7 @@ class Causes:
         return causes
 
 
-def _cause(cancel_id: str, operation: OperationRecord | None) -> CancelCause:
+def cause_of(cancel_id: str, operation: OperationRecord | None) -> CancelCause:
     """A gate outlives its operation: then that is all that is known."""
     if operation is None:
         return CancelCause(cancel_id, Source.GATE)

@@ -17,24 +17,14 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Self
 
-from broker.errors import (
-    AlreadyClaimed,
-    AlreadyTerminal,
-    BrokerUnavailable,
-    CancelCause,
-    ExecutionCancelled,
-    Fenced,
-    InvalidInput,
-    ParentConflict,
-    TreeTooDeep,
-)
+from broker.errors import BrokerUnavailable, CancelCause, ExecutionCancelled, Fenced, InvalidInput
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
-from broker.store.claims import StartAnswer
 from broker.worker.ghosts import FENCED
 from broker.worker.held import Held
 from broker.worker.listener import Listener
 from broker.worker.outcome import NEVER_RAN, Outcome, outcome_of
+from broker.worker.starting import refusal
 
 log = get_logger("broker.worker")
 
@@ -331,7 +321,7 @@ class HeldExecution:
                 await self._listener.finish(self._held, NEVER_RAN)
             cause = await self._listener.cause(self._held.run_id, answer.word)
             raise ExecutionCancelled(self.execution_id, cause)
-        raise _refusal(self._held, answer)
+        raise refusal(self.execution_id, self._held.parent_execution_id, answer)
 
     async def _finish(self, outcome: Outcome) -> None:
         """Waits until the end is recorded, but not longer than the time-out: then the listener goes on alone."""
@@ -358,19 +348,6 @@ def _ending(execution_id: str, cause: CancelCause) -> ExecutionCancelled | Fence
     if cause.source == FENCED:
         return Fenced(f"execution {execution_id} was stopped: {cause.reason}")
     return ExecutionCancelled(execution_id, cause)
-
-
-def _refusal(held: Held, answer: StartAnswer) -> Exception:
-    execution_id = held.execution_id
-    if answer.code == "terminal":
-        return AlreadyTerminal(execution_id, answer.word)
-    if answer.code == "already_claimed":
-        return AlreadyClaimed(execution_id, answer.word)
-    if answer.code == "fenced":
-        return Fenced(f"execution {execution_id} is held by incarnation {answer.start} of this worker id")
-    if answer.code == "parent_conflict":
-        return ParentConflict(f"execution {execution_id} is known under another parent than {held.parent_execution_id}")
-    return TreeTooDeep(f"execution {execution_id} has more than 1,000 ancestors, its gates cannot be checked")
 
 
 def _log_failure(called: asyncio.Future[None]) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from broker.errors import AlreadyClaimed, BrokerUnavailable, CancelCause, ExecutionInOtherRun, Fenced, StoreRefused
+from broker.errors import AlreadyClaimed, BrokerUnavailable, CancelCause, Fenced, StoreRefused
 from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
@@ -33,6 +33,7 @@ from broker.worker.intents import Intents
 from broker.worker.mailbox import Mailbox
 from broker.worker.outcome import NEVER_RAN, Outcome
 from broker.worker.restore import Restorer
+from broker.worker.starting import claim, index
 
 log = get_logger("broker.worker")
 T = TypeVar("T")
@@ -265,24 +266,17 @@ class Listener:
 
     async def _subscribe_and_index(self, held: Held) -> None:
         channel = self._keys.cancel_channel(held.run_id, held.execution_id)
-        index = asyncio.create_task(self._claims.index(held.run_id, [held.execution_id]))
+        indexing = asyncio.create_task(index(self._claims, held.run_id, held.execution_id))
         try:
             await self._subscriptions.subscribe(channel, self._on_message, self.settings.timeout_s)
         finally:
-            elsewhere = await index
-        if elsewhere:
-            other = elsewhere[held.execution_id]
-            raise ExecutionInOtherRun(f"execution {held.execution_id} lives in run {other}; use an id of its own")
+            await indexing
 
     async def _start(self, held: Held) -> StartAnswer:
-        """A claim whose holder's heart no longer beats is superseded; a live one stays."""
         what = Registration(
             held.execution_id, "pending", held.parent_execution_id, self.settings.agent_node_id, held.reasoner_id
         )
-        answer = await self._claims.start(held.run_id, what, self.holder)
-        if answer.code == "already_claimed" and await self._claims.has_died(answer.word):
-            answer = await self._claims.start(held.run_id, what, self.holder, supersedes=str(answer.start))
-        return answer
+        return await claim(self._claims, held.run_id, what, self.holder)
 
     async def finish(self, held: Held, outcome: Outcome) -> str:
         """Records the end, for ever trying; the claim is given up only when it is written down."""

@@ -22,6 +22,8 @@ PUBLIC = {
     "Preview",
     "Registered",
     "Totals",
+    "WorkerView",
+    "Workers",
     "connect",
     # the worker's side
     "Worker",

@@ -1,0 +1,108 @@
+"""Which workers there are: an index of the last heartbeat of each, so that nobody scans the keys of Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass
+from datetime import datetime
+
+from broker.protocol.records import as_time
+from broker.store.backend import Backend
+from broker.store.keys import DAY_S
+
+KEPT_US = DAY_S * 1_000_000
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker process, as its last heartbeat said.
+
+    `alive` is False where the heartbeat has expired: a suspicion, no proof. `agent_node_id` and `held`, the number
+    of executions, are known while it is alive. `last_seen` is Redis's time, in UTC, `age` how long that is ago, in
+    seconds.
+    """
+
+    worker_id: str
+    incarnation: int
+    agent_node_id: str | None
+    alive: bool
+    held: int | None
+    last_seen: datetime
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """A page of workers, by their ids. `next_cursor` None: this was the last page."""
+
+    workers: tuple[WorkerView, ...]
+    next_cursor: str | None
+
+
+class Roster:
+    """The index of workers. One that crashed stands in it for a day, one that left in good order does not."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def seen(self, worker_id: str, at_us: str) -> None:
+        """A heart has beaten at `at_us`, decimal text; who was not seen for a day is taken off."""
+        command, key = self._backend.commands.command, self._backend.keys.roster
+        await asyncio.gather(
+            command("ZADD", key, at_us, worker_id),
+            command("ZREMRANGEBYSCORE", key, "-inf", f"({int(at_us) - KEPT_US}"),
+        )
+
+    async def gone(self, worker_id: str) -> None:
+        """The worker has left in good order."""
+        await self._backend.commands.command("ZREM", self._backend.keys.roster, worker_id)
+
+    async def page(self, cursor: str, limit: int) -> Workers:
+        """At most `limit` workers whose ids come after `cursor`, "" for the first.
+
+        By id and not by time, because hearts beat while somebody turns the pages.
+        """
+        seen = await self._all_after(cursor)
+        first = heapq.nsmallest(limit, seen)
+        seconds, microseconds = await self._backend.commands.command("TIME")
+        now_us = int(seconds) * 1_000_000 + int(microseconds)
+        views = await asyncio.gather(*(self._view(worker_id, seen[worker_id], now_us) for worker_id in first))
+        return Workers(tuple(views), first[-1] if len(seen) > len(first) else None)
+
+    async def _all_after(self, after: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        cursor = "0"
+        while True:
+            cursor, page = await self._backend.commands.command(
+                "ZSCAN", self._backend.keys.roster, cursor, "COUNT", PAGE
+            )
+            pairs = zip(page[0::2], page[1::2], strict=True)
+            found.update({one: int(float(at_us)) for one, at_us in pairs if one > after})
+            if str(cursor) == "0":
+                return found
+
+    async def _view(self, worker_id: str, indexed_us: int, now_us: int) -> WorkerView:
+        command, keys = self._backend.commands.command, self._backend.keys
+        (beating, agent_node, held, beat_us), newest, declared = await asyncio.gather(
+            command("HMGET", keys.worker(worker_id), "incarnation", "agent_node_id", "held", "seen_at_us"),
+            command("GET", keys.incarnation(worker_id)),
+            command("GET", keys.declared_dead(worker_id)),
+        )
+        last_us = int(beat_us or indexed_us)
+        return WorkerView(
+            worker_id=worker_id,
+            incarnation=int(beating or 0) or _last_process(int(newest or 0), declared),
+            agent_node_id=agent_node or None,
+            alive=beating is not None,
+            held=int(held) if held is not None else None,
+            last_seen=as_time(last_us),
+            age=max(0, now_us - last_us) / 1e6,
+        )
+
+
+def _last_process(newest: int, declared_dead: str | None) -> int:
+    """A declaration of death raises the counter above the process that it is about."""
+    declared = int(declared_dead.partition("|")[0]) if declared_dead else 0
+    return declared if declared == newest - 1 else newest
