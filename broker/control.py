@@ -40,6 +40,7 @@ from broker.store.roster import Roster, Workers
 from broker.store.streams import EventStream, StreamState
 from broker.store.subscriptions import Subscriptions
 from broker.worker.remote import RemoteWorkers
+from broker.worker.remote_http import HttpWorkers
 from broker.worker.worker import default_worker_id
 
 PAGE = 1000
@@ -81,10 +82,11 @@ class Registered(NamedTuple):
 class Broker:
     """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`.
 
-    `remote` has the verbs of workers that speak through this process.
+    `remote` has the verbs of workers that speak through this process, `http_workers` the same in HTTP bodies.
     """
 
     remote: RemoteWorkers
+    http_workers: HttpWorkers
 
     def __init__(
         self, url: str, *, namespace: str, timeout: float, sweep: bool, ingest: bool, min_replicas: int
@@ -134,6 +136,7 @@ class Broker:
         feed.subscriptions = Subscriptions(self._url, connect_timeout_s=self._timeout_s, on_confirmed=confirmed)
         stack.push_async_callback(feed.subscriptions.close)
         self.remote = RemoteWorkers(backend, feed.subscriptions)
+        self.http_workers = HttpWorkers(self.remote)
         stack.callback(self.remote.close)
         await feed.subscriptions.start()
         self._probe = Probe(backend, feed.subscriptions)

@@ -52,6 +52,11 @@ def as_time(stamp_us: int | None) -> datetime | None:
     return None if stamp_us is None else _EPOCH + timedelta(microseconds=stamp_us)
 
 
+def rfc3339(time: datetime) -> str:
+    """As text: UTC with microseconds, which is what Redis's clock says."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def as_stamp(time: datetime) -> int:
     """The stamp of a time that has a zone: microseconds since 1970."""
     return (time - _EPOCH) // timedelta(microseconds=1)

@@ -11,6 +11,7 @@ from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult
 from broker.cancel.survey import Preview
 from broker.cancel.views import Cancellations, CancellationView, ExecutionView, RunView
 from broker.protocol.http import answers as http
+from broker.protocol.records import rfc3339
 from broker.protocol.states import Disposition, Scope
 
 PREFIX = "/api/v1"
@@ -19,11 +20,6 @@ PREFIX = "/api/v1"
 def respond(answer: http.Answer, status: int = 200) -> Response:
     """The JSON of an answer, without what is absent."""
     return Response(answer.model_dump_json(exclude_none=True), status, media_type="application/json")
-
-
-def rfc3339(time: datetime) -> str:
-    """UTC with microseconds, which is what Redis's clock says."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def rfc3339_seconds(time: datetime) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from broker.cancel.report import CancelReport
+T = TypeVar("T")
 
 
 class Patience:
@@ -14,7 +14,7 @@ class Patience:
 
     def __init__(self) -> None:
         self._stopping = False
-        self._polls: set[asyncio.Task[CancelReport]] = set()
+        self._polls: set[asyncio.Task[Any]] = set()
 
     @property
     def waiting(self) -> int:
@@ -27,7 +27,7 @@ class Patience:
         for poll in self._polls:
             poll.cancel()
 
-    async def wait(self, asking: Coroutine[Any, Any, CancelReport]) -> CancelReport | None:
+    async def wait(self, asking: Coroutine[Any, Any, T]) -> T | None:
         """What `asking` answers, None where the server stops first. Raises what it raises."""
         if self._stopping:
             asking.close()

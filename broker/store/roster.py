@@ -105,4 +105,4 @@ class Roster:
 def _last_process(newest: int, declared_dead: str | None) -> int:
     """A declaration of death raises the counter above the process that it is about."""
     declared = int(declared_dead.partition("|")[0]) if declared_dead else 0
-    return declared if declared == newest - 1 else newest
+    return declared if 0 < declared == newest - 1 else newest

@@ -75,11 +75,12 @@ class RemoteWorkers:
             poll.release()
         self._feed.close()
 
-    async def begin(self, worker_id: str, agent_node_id: str = "") -> Beat:
-        """A process begins: it gets its incarnation. Raises WorkerIdInUse while the heart of another beats."""
-        check_id(worker_id, "worker_id")
-        incarnation = await self._claims.new_incarnation(worker_id)
-        return await self.beat(Holder(worker_id, incarnation), agent_node_id, [])
+    async def begin(self, worker_id: str, agent_node_id: str = "") -> int:
+        """A process begins: its incarnation, and a first beat. Raises WorkerIdInUse while another's heart beats."""
+        _check_holder(Holder(worker_id, NOBODY), agent_node_id)
+        holder = Holder(worker_id, await self._claims.new_incarnation(worker_id))
+        await self.beat(holder, agent_node_id)
+        return holder.incarnation
 
     async def beat(
         self,

@@ -63,8 +63,7 @@ class Remote:
 @asynccontextmanager
 async def open_remote(url: str) -> AsyncIterator[Remote]:
     async with broker.connect(url, sweep=False) as control, open_parts(url) as parts:
-        begun = await control.remote.begin("w1")
-        yield Remote(url, control, parts, Holder("w1", begun.incarnation))
+        yield Remote(url, control, parts, Holder("w1", await control.remote.begin("w1")))
 
 
 async def test_a_whole_life_of_a_worker_without_redis(redis_url: str) -> None:
@@ -107,7 +106,7 @@ async def test_a_repeated_start_gets_the_same_answer(redis_url: str) -> None:
 async def test_a_claim_of_a_live_worker_stays_and_that_of_a_dead_one_is_superseded(redis_url: str) -> None:
     async with open_remote(redis_url) as remote:
         await remote.start("leaf")
-        other = Holder("w2", (await remote.workers.begin("w2")).incarnation)
+        other = Holder("w2", await remote.workers.begin("w2"))
         with pytest.raises(broker.AlreadyClaimed):
             await remote.start("leaf", holder=other)
         await _expire(remote, "w1")
@@ -323,6 +322,7 @@ async def test_workers_are_listed_alive_and_dead_until_they_leave(redis_url: str
         with pytest.raises(broker.WorkerAlive):
             await remote.control.declare_dead("w2", 1)
         await _expire(remote, "w2")
+        assert [one.incarnation for one in (await remote.control.workers()).workers] == [1, 1]
         assert await remote.control.declare_dead("w2", 1, "pod gone") == 2
         async with broker.Worker(redis_url, worker_id="w3"):
             page = await remote.control.workers()

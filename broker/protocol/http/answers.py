@@ -296,7 +296,10 @@ class IntentAnswer(Answer):
 
 
 class StartedAnswer(Answer):
-    """`code` is `claimed` (run it, with this start number) or `cancelled` (do not run it, there is nothing to ack)."""
+    """`code` is `claimed` (run it, with this start number) or `cancelled` (do not run it, there is nothing to ack).
+
+    A `start` above 0 beside `cancelled`: the answer to an earlier start was lost; `finish` gives its claim back.
+    """
 
     code: str
     start: int
@@ -309,12 +312,24 @@ class CodeAnswer(Answer):
     code: str
 
 
+class SupersededAnswer(Answer):
+    """An execution that this worker holds and another claim, number `start`, has replaced: stop it, ack nothing."""
+
+    run_id: str | None = None
+    execution_id: str
+    start: int
+
+
 class HeartbeatAnswer(Answer):
-    """`fenced`: a newer process has this worker id; stop what you hold. `incarnation` is yours from now on."""
+    """`fenced`: a newer process has this worker id; stop what you hold. `incarnation` is yours from now on.
+
+    `intents` are those that are not settled, acked or not.
+    """
 
     incarnation: int
     fenced: bool
     intents: list[IntentAnswer]
+    superseded: list[SupersededAnswer] = Field(default_factory=list)
 
 
 class RefusedEventAnswer(Answer):

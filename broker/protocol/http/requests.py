@@ -64,8 +64,12 @@ class StartRequest(Request):
 
 
 class FinishRequest(Request):
-    """The holder's end; `queued` gives the claim back. `disposition` counts only where it was cancelled."""
+    """The holder's end; `queued` gives the claim back. `disposition` counts only where it was cancelled.
 
+    Without it a `status` that means cancelled counts as stopped, any other as ended_itself.
+    """
+
+    run_id: Id | None = None
     worker_id: Id
     incarnation: Annotated[int, Field(ge=1)]
     start: Annotated[int, Field(ge=1)]
@@ -75,8 +79,9 @@ class FinishRequest(Request):
 
 
 class AckRequest(Request):
-    """The same JSON as the event `execution.ack`."""
+    """The same JSON as the event `execution.ack`. Without `incarnation` it is the one that has the claim."""
 
+    run_id: Id | None = None
     worker_id: Id
     incarnation: Annotated[int, Field(ge=1)] | None = None
     cancel_id: Id | None = None
@@ -88,8 +93,11 @@ class AckRequest(Request):
 
 
 class HeldRequest(Request):
+    """With `start`, the number of the claim, a claim that has replaced it is told apart for certain."""
+
     run_id: Id | None = None
     execution_id: Id
+    start: Annotated[int, Field(ge=1)] | None = None
 
 
 class HeartbeatRequest(Request):
