@@ -16,6 +16,7 @@ from broker.store.claims import Ack, Holder, Registration
 from broker.worker import cancel_feed, long_poll
 from broker.worker.long_poll import Beat
 from broker.worker.remote import RemoteWorkers, Started
+from tests.support.fleet import SELDOM_S
 from tests.support.parts import Parts, open_parts
 from tests.support.points import holding
 from tests.support.wait import wait_until
@@ -23,6 +24,12 @@ from tests.support.wait import wait_until
 RUN = "run-1"
 LONG_S = 60.0
 """A patience that no test uses up: what ends the poll is what is tested."""
+
+
+@pytest.fixture(autouse=True)
+def seldom_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No beat comes while a poll stands, unless a test says so: its look at the epochs is not what delivers."""
+    monkeypatch.setattr(long_poll, "BEAT_EVERY_S", SELDOM_S)
 
 
 @dataclass(frozen=True)
