@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Iterator
 
+from broker.cli.visible import visible
+
 INSTALL = 'the command line needs an extra: pip install "cancellation-broker[cli]"'
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
@@ -28,7 +30,7 @@ def _run() -> int | str | None:
             from broker.cli.app import app
             from broker.errors import BrokerError
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("typer", "rich"):
+        if error.name is None or error.name.split(".")[0] not in ("typer", "rich", "httpx"):
             raise
         _say(INSTALL)
         return 1
@@ -71,4 +73,4 @@ def _leave(*_: object) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"broker: {text}", file=sys.stderr)
+    print(f"broker: {visible(text)}", file=sys.stderr)

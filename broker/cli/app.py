@@ -5,21 +5,32 @@ Errors of ours pass through to `broker.cli.main`, which knows their exit codes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 import broker
+from broker.cli.cancellations import cancellations
 from broker.cli.demo.command import demo
 from broker.cli.exec import exec_command
+from broker.cli.execution.cancel import cancel
+from broker.cli.execution.cancel_run import cancel_run
+from broker.cli.execution.cancel_subtree import cancel_subtree
+from broker.cli.execution.show import show_execution
+from broker.cli.run.log import log
+from broker.cli.run.report import report
+from broker.cli.run.tree import tree
+from broker.cli.run.watch import watch
 from broker.cli.serve import serve
+from broker.cli.worker.dead import dead
+from broker.cli.worker.list import list_workers
 
 app = typer.Typer(
     name="broker",
     help="Cancels a tree of executions bottom-up over Redis, and proves that each of them has stopped.",
     epilog="Exit codes: 0 done, 1 error, 2 usage, 3 still running, 4 not found, 5 already terminal, 6 unreachable.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -40,6 +51,26 @@ def _options(
     """Options of `broker` itself."""
 
 
+def _group(name: str, text: str, **commands: Callable[..., None]) -> None:
+    group = typer.Typer(help=text, no_args_is_help=True)
+    for command, function in commands.items():
+        group.command(command.replace("_", "-"))(function)
+    app.add_typer(group, name=name)
+
+
 app.command("demo")(demo)
 app.command("exec", context_settings={"allow_interspersed_args": False})(exec_command)
 app.command("serve")(serve)
+app.command("cancellations")(cancellations)
+_group(
+    "execution",
+    "Cancel an execution, a subtree or a whole run; look at one execution.",
+    cancel=cancel,
+    cancel_run=cancel_run,
+    cancel_subtree=cancel_subtree,
+    show=show_execution,
+)
+_group(
+    "run", "Look at a run: its tree, the report of its cancel, its log.", tree=tree, report=report, watch=watch, log=log
+)
+_group("worker", "The processes that hold executions.", list=list_workers, dead=dead)

@@ -1,0 +1,1 @@
+"""`broker execution …`: cancels, and one execution looked at."""

@@ -1,0 +1,1 @@
+"""`broker run …`: a run looked at. Nothing here changes anything."""

@@ -1,0 +1,1 @@
+"""Pure: answers of the server → lines for people. Nothing here prints, reads a clock or talks to anybody."""

@@ -1,0 +1,1 @@
+"""`broker worker …`: the processes that hold executions."""
