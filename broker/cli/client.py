@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import ipaddress
 import json
 import sys
@@ -41,9 +42,7 @@ class Client:
         self.server = check_server(server)
         self._timeout_s = seconds(timeout, "--timeout", least=0.1, most=3600.0) or 0.0
         self._token = read_token(token)
-        headers = {"Accept": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        headers = {"Accept": "application/json", **_who(self._token)}
         try:
             self._http = httpx.Client(headers=headers, trust_env=not is_loopback(self.server))
         except (ValueError, httpx.InvalidURL) as error:  # a proxy that is no address
@@ -165,6 +164,17 @@ def read_token(token: str | None) -> str | None:
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise InvalidInput("--token (BROKER_TOKEN): allowed are printable ASCII characters without spaces")
     return token or None
+
+
+def _who(token: str | None) -> dict[str, str]:
+    """A token says who asks. A server without tokens takes the word of whoever is on its machine."""
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, in a container
+        return {}
+    return {"X-Requested-By": name} if name.isascii() and name.isprintable() else {}
 
 
 def was_sent(error: BrokerUnavailable) -> bool:

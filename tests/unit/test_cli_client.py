@@ -12,33 +12,16 @@ from typing import Any
 
 import pytest
 
-from broker.cli import main
 from broker.cli.client import check_server, is_loopback, path_of
 from broker.errors import InvalidInput
+from tests.support.cli import Cli
 from tests.support.stub_server import Asked, Canned, StubServer, stub_server
 
 EXECUTION = {"execution_id": "leaf-1", "depth": 0, "status": "running"}
 
 
-class Cli:
-    """The command line in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *arguments: str) -> tuple[int | str | None, str, str]:
-        """Exit code, standard output, standard error."""
-        self._monkeypatch.setattr(sys, "argv", ["broker", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        said = self._capsys.readouterr()
-        return left.value.code, said.out, said.err
-
-
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    for name in ("BROKER_SERVER", "BROKER_TOKEN", "BROKER_TIMEOUT", "BROKER_JSON", "HTTP_PROXY", "http_proxy"):
-        monkeypatch.delenv(name, raising=False)
     return Cli(monkeypatch, capsys)
 
 
@@ -203,6 +186,16 @@ def test_the_token_is_sent_and_never_shown(cli: Cli, monkeypatch: pytest.MonkeyP
     assert (code, error.count("\n")) == (1, 1)
     assert "does not know this token: check BROKER_TOKEN" in error
     assert "s3cret" not in out + error
+
+
+def test_without_a_token_the_user_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ops")
+    with _answering(EXECUTION) as server:
+        cli("execution", "show", "leaf-1", "--server", server.url)
+        monkeypatch.setenv("LOGNAME", "öps")
+        cli("execution", "show", "leaf-1", "--server", server.url)
+        cli("execution", "show", "leaf-1", "--server", server.url, "--token", "t")
+    assert [one.headers.get("x-requested-by") for one in server.asked] == ["ops", None, None]
 
 
 @pytest.mark.parametrize("token", ["two words", "ümlaut", "a\x07b"])

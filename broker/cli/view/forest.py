@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from broker.cli.view.words import settled
+from broker.cli.visible import visible
 from broker.protocol.http.answers import ExecutionAnswer
 
 
@@ -38,11 +39,19 @@ def grow(nodes: Iterable[ExecutionAnswer]) -> list[Branch]:
             parent.below.append(branch)
             continue
         roots.append(branch)
-        if branch in cut:
-            branch.note = "cycle: its parent is"
-        elif parent_id:
-            branch.note = "not known is its parent"
+        branch.note = _why_at_the_top(branch, is_cut=branch in cut)
     return roots
+
+
+def _why_at_the_top(branch: Branch, *, is_cut: bool) -> str:
+    parent = visible(branch.node.parent_execution_id or "")
+    if not parent:
+        return ""
+    if not is_cut:
+        return f"its parent {parent} is not known"
+    if branch.node.parent_execution_id == branch.node.execution_id:
+        return "cycle: it is its own parent"
+    return f"cycle: its parent {parent} stands below it"
 
 
 def _cut_cycles(branches: dict[str, Branch]) -> set[Branch]:

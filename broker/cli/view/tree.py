@@ -19,7 +19,7 @@ def tree_lines(run: RunAnswer, paint: Paint, *, at_most: int | None = None) -> l
     """Status, disposition and place of each execution; at most so many, those that are still running first."""
     roots = grow(run.nodes)
     drawn = choose(roots, at_most)
-    first = max(len("status"), *(len(visible(one.node.status)) for one in drawn))
+    first = max([len("status"), *(len(visible(one.node.status)) for one in drawn)])
     second = max((len(_plain(one)) for one in drawn), default=0)
     second = max(second, len("disposition")) if second else 0
     lines = [_title(run, paint)]
@@ -74,7 +74,7 @@ def _beside(one: Branch, paint: Paint) -> str:
     if node.detail:
         parts.append(quoted(node.detail))
     if one.note:
-        parts.append(f"[{one.note} {visible(node.parent_execution_id or '')}]")
+        parts.append(f"[{one.note}]")
     if one.hidden:
         parts.append(f"[{one.hidden:,} more below]")
     return "  " + paint(" ".join(parts), dim=True) if parts else ""
