@@ -26,7 +26,7 @@ def main() -> None:
 
 def _run() -> int | str | None:
     try:
-        with _quick_interrupt():
+        with quick_interrupt():
             from broker.cli.app import app
             from broker.errors import BrokerError
     except ModuleNotFoundError as error:
@@ -47,7 +47,7 @@ def _run() -> int | str | None:
 
 
 @contextlib.contextmanager
-def _quick_interrupt() -> Iterator[None]:
+def quick_interrupt() -> Iterator[None]:
     """Ctrl-C leaves at once, without unwinding: imports swallow a KeyboardInterrupt, or have Python die of it."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield  # a parent that has it ignored means it

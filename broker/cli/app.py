@@ -5,12 +5,15 @@ Errors of ours pass through to `broker.cli.main`, which knows their exit codes.
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 import broker
+from broker.cli import quick_interrupt
 from broker.cli.cancellations import cancellations
 from broker.cli.demo.command import demo
 from broker.cli.exec import exec_command
@@ -51,17 +54,29 @@ def _options(
     """Options of `broker` itself."""
 
 
+def _loaded(function: Callable[..., None]) -> Callable[..., None]:
+    """A client command, with what takes long to load loaded first, when it is clear that it is wanted."""
+
+    @functools.wraps(function)
+    def command(*arguments: object, **options: object) -> None:
+        with quick_interrupt():
+            importlib.import_module("broker.cli.client")
+        function(*arguments, **options)
+
+    return command
+
+
 def _group(name: str, text: str, **commands: Callable[..., None]) -> None:
     group = typer.Typer(help=text, no_args_is_help=True)
     for command, function in commands.items():
-        group.command(command.replace("_", "-"))(function)
+        group.command(command.replace("_", "-"))(_loaded(function))
     app.add_typer(group, name=name)
 
 
 app.command("demo")(demo)
 app.command("exec", context_settings={"allow_interspersed_args": False})(exec_command)
 app.command("serve")(serve)
-app.command("cancellations")(cancellations)
+app.command("cancellations")(_loaded(cancellations))
 _group(
     "execution",
     "Cancel an execution, a subtree or a whole run; look at one execution.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -34,41 +35,55 @@ def follow_report(
     `on_report` is told each, also the first, and `on_gap` why one could not be had: a server that is away is asked
     again. Raises BrokerUnavailable when it is still away at the end, and whatever the first look raises.
     """
-    clock = _Clock(wait_s)
     report = client.get_at(ReportAnswer, path, query)
     on_report(report)
+    clock = _Clock(wait_s)
+    gap: BrokerUnavailable | None = None
     while report.answer.state != "settled" and clock.left_s > 0:
         poll_s = min(clock.left_s, LIVE_POLL_S if live else WAIT_LIMIT_MS / 1000)
         try:
             report = client.get_at(ReportAnswer, path, {**query, "wait_ms": _ms(poll_s)}, poll_s)
         except BrokerUnavailable as error:
+            gap = error
             if clock.gives_up():
-                raise
+                break
             on_gap(str(error))
-            time.sleep(max(0.0, min(RETRY_PAUSE_S, clock.left_s)))
+            clock.pause()
             continue
-        clock.answered()
+        gap = None
+        since_s = clock.answered()
         on_report(report)
+        if report.answer.state != "settled" and since_s < poll_s / 2:
+            clock.pause()  # a server that is about to stop answers at once
+    if gap is not None:
+        raise gap
     return report
 
 
 class _Clock:
+    """How long to go on. `wait_s` None: as long as somebody answers."""
+
     def __init__(self, wait_s: float | None) -> None:
-        self._ends_at = None if wait_s is None else time.monotonic() + wait_s
-        self.answered()
+        self._answered_at = time.monotonic()
+        self._ends_at = None if wait_s is None else self._answered_at + wait_s
 
     @property
     def left_s(self) -> float:
-        return float("inf") if self._ends_at is None else self._ends_at - time.monotonic()
+        return math.inf if self._ends_at is None else self._ends_at - time.monotonic()
 
-    def answered(self) -> None:
-        self._answered_at = time.monotonic()
+    def answered(self) -> float:
+        """Seconds since the answer before."""
+        before, self._answered_at = self._answered_at, time.monotonic()
+        return self._answered_at - before
 
     def gives_up(self) -> bool:
         """Whether an unanswered poll was the last: the wait is over, or has no end and the server is gone for long."""
         if self._ends_at is None:
             return time.monotonic() - self._answered_at > UNANSWERED_S
         return self.left_s <= 0
+
+    def pause(self) -> None:
+        time.sleep(max(0.0, min(RETRY_PAUSE_S, self.left_s)))
 
 
 def _ms(wait_s: float) -> int:

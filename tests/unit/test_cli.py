@@ -94,7 +94,7 @@ def test_ctrl_c_while_the_command_line_is_loaded_is_one_line(monkeypatch: pytest
     said: list[tuple[object, ...]] = []
     monkeypatch.setattr(os, "write", lambda *of: said.append(of))
     monkeypatch.setattr(os, "_exit", lambda code: said.append((code,)))
-    with broker.cli._quick_interrupt():
+    with broker.cli.quick_interrupt():
         signal.raise_signal(signal.SIGINT)
     assert said == [(2, b"broker: interrupted\n"), (130,)]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -132,7 +132,7 @@ def test_a_server_that_restarts_does_not_end_a_wait(cli: Cli) -> None:
 def test_a_server_that_stays_away_is_6_when_the_wait_is_over(cli: Cli) -> None:
     reports = [report(straggler("a")), Canned(b"", 503)]
     with stub_server(_routes(cancel_tree=cancelled_run(still_running=1), cancellation=reports)) as server:
-        code, out, error = cli("execution", "cancel-run", "r", "--wait", "0.05", "--server", server.url)
+        code, out, error = cli("execution", "cancel-run", "r", "--wait", "1", "--server", server.url)
     assert code == 6
     assert out.splitlines() == ["Run r cancelled: 2 cancelled, 1 skipped, 0 errors"]
     assert error.count("\n") == 1
