@@ -16,6 +16,7 @@ import broker
 from broker.cli import quick_interrupt
 from broker.cli.cancellations import cancellations
 from broker.cli.demo.command import demo
+from broker.cli.doctor import doctor
 from broker.cli.exec import exec_command
 from broker.cli.execution.cancel import cancel
 from broker.cli.execution.cancel_run import cancel_run
@@ -26,6 +27,7 @@ from broker.cli.run.report import report
 from broker.cli.run.tree import tree
 from broker.cli.run.watch import watch
 from broker.cli.serve import serve
+from broker.cli.token.new import new
 from broker.cli.worker.dead import dead
 from broker.cli.worker.list import list_workers
 
@@ -54,28 +56,32 @@ def _options(
     """Options of `broker` itself."""
 
 
-def _loaded(function: Callable[..., None]) -> Callable[..., None]:
-    """A client command, with what takes long to load loaded first, when it is clear that it is wanted."""
+_CLIENT = "broker.cli.client"
+
+
+def _loaded(function: Callable[..., None], module: str = _CLIENT) -> Callable[..., None]:
+    """A command that loads what takes long when it is clear that it is wanted."""
 
     @functools.wraps(function)
     def command(*arguments: object, **options: object) -> None:
         with quick_interrupt():
-            importlib.import_module("broker.cli.client")
+            importlib.import_module(module)
         function(*arguments, **options)
 
     return command
 
 
-def _group(name: str, text: str, **commands: Callable[..., None]) -> None:
+def _group(name: str, text: str, module: str = _CLIENT, **commands: Callable[..., None]) -> None:
     group = typer.Typer(help=text, no_args_is_help=True)
     for command, function in commands.items():
-        group.command(command.replace("_", "-"))(_loaded(function))
+        group.command(command.replace("_", "-"))(_loaded(function, module))
     app.add_typer(group, name=name)
 
 
 app.command("demo")(demo)
 app.command("exec", context_settings={"allow_interspersed_args": False})(exec_command)
 app.command("serve")(serve)
+app.command("doctor")(_loaded(doctor, "broker.control"))
 app.command("cancellations")(_loaded(cancellations))
 _group(
     "execution",
@@ -89,3 +95,4 @@ _group(
     "run", "Look at a run: its tree, the report of its cancel, its log.", tree=tree, report=report, watch=watch, log=log
 )
 _group("worker", "The processes that hold executions.", list=list_workers, dead=dead)
+_group("token", "Who may talk to a server.", "broker.server.tokens", new=new)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import broker.control
 from broker.cli import waiting
+from broker.store.checks import Finding
 from tests.support.answers import AT, cancelled_execution, cancelled_run, execution, report, straggler
 from tests.support.cli import Cli
 from tests.support.stub_server import Answering, Asked, Canned, StubServer, stub_server
@@ -307,3 +309,68 @@ def test_the_help_of_every_command_has_an_example(cli: Cli, words: tuple[str, ..
     assert f"Example: broker {' '.join(words)}" in out
     for name in ("BROKER_SERVER", "BROKER_TOKEN", "BROKER_TIMEOUT", "BROKER_JSON"):
         assert name in out
+
+
+def test_a_new_token_is_shown_once_with_the_line_that_the_server_wants(cli: Cli) -> None:
+    from broker.server.tokens import Right, Tokens
+
+    code, out, _ = cli("token", "new", "ops", "--scope", "cancel, observe")
+    lines = out.splitlines()
+    assert (code, len(lines)) == (0, 4)
+    token, line = lines[1].strip(), lines[3].strip()
+    assert token not in line
+    assert Tokens.parse(line, "test").check(token, Right.CANCEL) == "ops"
+    made = json.loads(cli("token", "new", "ops", "--json")[1])
+    assert Tokens.parse(made["line"], "test").check(made["token"], Right.OBSERVE) == "ops"
+    assert made["token"] != token
+
+
+@pytest.mark.parametrize(("name", "scope"), [("ops", "everything"), ("two words", "observe"), ("ops", "")])
+def test_a_token_that_cannot_be_is_usage(cli: Cli, name: str, scope: str) -> None:
+    code, out, error = cli("token", "new", name, f"--scope={scope}")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert "NAME or --scope (BROKER_SCOPE)" in error
+
+
+def test_doctor_says_what_is_wrong_and_how_to_mend_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Finding("version", True, "version 7.0.15"), Finding("acl", None, "cannot be seen here")]
+
+    async def check(url: str, timeout_s: float) -> list[Finding]:
+        assert (url, timeout_s) == ("redis://elsewhere", 2.5)
+        return found
+
+    monkeypatch.setattr(broker.control, "check", check)
+    words = ("doctor", "--redis-url", "redis://elsewhere", "--timeout", "2.5")
+    code, out, _ = cli(*words)
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            "ok   version  version 7.0.15",
+            "?    acl      cannot be seen here",
+            "Nothing to mend; 1 check could not be made here",
+        ],
+    )
+    found.append(Finding("eviction", False, "allkeys-lru\x1b", "CONFIG SET maxmemory-policy noeviction"))
+    code, out, _ = cli(*words)
+    assert (code, out.splitlines()[2:]) == (
+        1,
+        [
+            "bad  eviction  allkeys-lru\\x1b",
+            "               mend: CONFIG SET maxmemory-policy noeviction",
+            "1 thing to mend; 1 check could not be made here",
+        ],
+    )
+    code, out, _ = cli(*words, "--json")
+    assert (code, [one["ok"] for one in json.loads(out)["findings"]]) == (1, [True, None, False])
+
+
+def test_doctor_of_a_redis_that_is_not_there_is_6(cli: Cli) -> None:
+    code, out, error = cli("doctor", "--redis-url", "redis://127.0.0.1:1/0")
+    assert (code, out, error.count("\n")) == (6, "", 1)
+
+
+def test_doctor_looks_at_a_real_one(cli: Cli, redis_url: str) -> None:
+    code, out, error = cli("doctor", "--redis-url", redis_url)
+    assert error == ""
+    assert code == int("bad " in out)
+    assert "version" in out

@@ -1,0 +1,1 @@
+"""`broker token …`: who may talk to a server."""
