@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.settings import option, seconds
 from broker.errors import BrokerError, ExecutionCancelled
 from broker.protocol.names import check_id, public_run
 from broker.worker.reaper.proc import descendants
@@ -39,7 +40,7 @@ Parent = Annotated[
     str | None,
     typer.Option("--parent", help="The execution above it. Default: $BROKER_EXECUTION_ID, if of the same run."),
 ]
-Grace = Annotated[float, typer.Option("--grace", envvar="BROKER_GRACE", help="Seconds from SIGTERM to SIGKILL.")]
+Grace = Annotated[str, option("--grace", "From SIGTERM to SIGKILL.", "SECONDS")]
 RedisUrl = Annotated[
     str, typer.Option("--redis-url", envvar="BROKER_REDIS_URL", help="The Redis where cancels are told.")
 ]
@@ -53,7 +54,7 @@ def exec_command(
     run_id: RunId = None,
     execution_id: ExecutionId = None,
     parent: Parent = None,
-    grace: Grace = 10.0,
+    grace: Grace = "10",
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0",
     agent_node: AgentNode = None,
 ) -> None:
@@ -79,7 +80,12 @@ def exec_command(
         parent = os.environ.get("BROKER_EXECUTION_ID") or None
     if run_id is not None and public_run(run_id) is None:
         run_id = parent = None  # called in an execution that has no run: there is nothing to belong to
-    job = _Job(command, run_id, name, parent, grace, redis_url, agent_node)
+    try:
+        grace_s = seconds(grace, "--grace") or 0.0
+    except BrokerError as error:
+        _say(str(error))
+        raise typer.Exit(error.exit_code) from error
+    job = _Job(command, run_id, name, parent, grace_s, redis_url, agent_node)
     raise typer.Exit(asyncio.run(_Attended(job).run()))
 
 
@@ -97,11 +103,9 @@ class _Job:
 
     async def run(self) -> int:
         """The exit code to leave with."""
-        from broker.config import check_seconds  # they load Redis's client, which takes longer than all the rest
-        from broker.worker.worker import Worker
+        from broker.worker.worker import Worker  # loads Redis's client, which takes longer than all the rest
 
         try:
-            grace_s = check_seconds(self.grace_s, "--grace")
             for option, given in (
                 ("run-id", self.run_id),
                 ("execution-id", self.execution_id),
@@ -115,7 +119,7 @@ class _Job:
                     run_id=self.run_id,
                     execution_id=self.execution_id,
                     parent_execution_id=self.parent,
-                    grace=grace_s,
+                    grace=self.grace_s,
                     env={**os.environ, "BROKER_REDIS_URL": self.redis_url},
                     foreground=True,
                 )
