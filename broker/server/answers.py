@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -10,8 +11,9 @@ from starlette.responses import Response
 from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult
 from broker.cancel.survey import Preview
 from broker.cancel.views import Cancellations, CancellationView, ExecutionView, RunView
+from broker.ingest.publish import Published
 from broker.protocol.http import answers as http
-from broker.protocol.records import rfc3339
+from broker.protocol.records import AuditEntry, as_time, rfc3339
 from broker.protocol.states import Disposition, Scope
 
 PREFIX = "/api/v1"
@@ -146,6 +148,9 @@ def report_answer(report: CancelReport) -> http.ReportAnswer:
         dispositions=dict(report.dispositions),
         still_running=list(map(_straggler, report.still_running)),
         still_running_truncated=report.still_running_truncated,
+        durability=http.DurabilityAnswer(wanted=report.durability.wanted, reached=report.durability.reached)
+        if report.durability
+        else None,
         ack_lag=http.AckLagAnswer(received=_lag(report.ack_lag.received), stopped=_lag(report.ack_lag.stopped)),
     )
 
@@ -242,3 +247,27 @@ def run_answer(view: RunView) -> http.RunAnswer:
 
 def _cursor(cursor: int | None) -> str | None:
     return None if cursor is None else str(cursor)
+
+
+def audit_answer(run_id: str, entries: Sequence[AuditEntry]) -> http.AuditAnswer:
+    listed = [
+        http.AuditEntryAnswer(
+            at=rfc3339(as_time(one.at_us)),
+            event=one.event,
+            cancel_id=one.cancel_id,
+            by=one.by,
+            reason=one.reason,
+            detail=one.detail or None,
+        )
+        for one in entries
+    ]
+    return http.AuditAnswer(run_id=run_id, entries=listed)
+
+
+def events_answer(published: Sequence[Published]) -> http.EventsAnswer:
+    refused = [
+        http.RefusedEventAnswer(index=index, error=one.error, message=one.message or "")
+        for index, one in enumerate(published)
+        if one.error is not None
+    ]
+    return http.EventsAnswer(accepted=len(published) - len(refused), refused=refused)

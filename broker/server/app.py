@@ -13,7 +13,7 @@ from broker.server import docs, health, problems
 from broker.server.access import Access
 from broker.server.context import Context
 from broker.server.patience import Patience
-from broker.server.routes import cancellations, executions, runs, workers
+from broker.server.routes import cancellations, events, executions, runs, workers
 from broker.server.routes.compatible import compatible_routes
 from broker.server.tokens import Tokens
 
@@ -26,7 +26,14 @@ _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
-ROUTERS = (health.router, executions.router, runs.router, cancellations.router, workers.router)
+ROUTERS = (
+    health.router,
+    executions.router,
+    runs.router,
+    cancellations.router,
+    workers.router,
+    events.router,
+)
 
 
 def create_app(connected: Broker, tokens: Tokens | None = None) -> FastAPI:

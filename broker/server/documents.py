@@ -66,6 +66,12 @@ EXECUTION: Example = {
 RUN: Example = {"run_id": "run-1", "workflow_status": "cancelled", "total_nodes": 1, "nodes": [EXECUTION]}
 REGISTERED: Example = {"registered": 2, "refused": [{"execution_id": "leaf-3", "error": "run_cancelled"}]}
 REGISTERED_ONE: Example = {"registered": 1, "refused": []}
+AUDIT: Example = {
+    "run_id": "run-1",
+    "entries": [{"at": _AT, "event": "requested", "cancel_id": _OURS["cancel_id"], "by": "ops", "reason": "user"}],
+}
+EVENT: Example = {"v": 1, "type": "execution.created", "run_id": "run-1", "execution_id": "leaf-1"}
+EVENTS: Example = {"accepted": 1, "refused": [{"index": 1, "error": "invalid_input", "message": "event is not JSON"}]}
 LIVE: Example = {"status": "ok", "checks": {}}
 READY: Example = {"status": "ok", "checks": {"redis": "ok", "scripts": "ok", "listener": "ok"}}
 
@@ -117,6 +123,17 @@ def _body(example: Example) -> dict[str, Any]:
 
 REGISTER_BODY = _body({"executions": [_ROOT, _LEAF]})
 LONE_BODY = _body({"execution_id": "nightly", "status": "running"})
+
+
+EVENTS_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "array", "items": {"type": "object"}}, "example": [EVENT]},
+            "application/x-ndjson": {"schema": {"type": "string"}},
+        },
+    }
+}
 
 
 def documented(

@@ -49,7 +49,9 @@ async def serve(settings: ServerSettings, announce: Callable[[Serving], None]) -
     tokens = settings.read_tokens()
     listening = _listen(settings.host, settings.port)
     with contextlib.closing(listening):
-        broker = connect(settings.redis_url, namespace=settings.namespace, timeout=settings.redis_timeout_s)
+        broker = connect(
+            settings.redis_url, namespace=settings.namespace, timeout=settings.redis_timeout_s, ingest=True
+        )
         async with broker:
             app = create_app(broker, tokens)
             context: Context = app.state.context

@@ -214,3 +214,24 @@ def test_two_servers_on_one_redis_answer_the_same(server: Server, redis_url: str
         again = cancel(server.client)
         assert again["cancel_id"] == done["cancel_id"]
         assert server.client.post("/api/v1/executions/root/cancel").status_code == 409
+
+
+def test_the_log_says_who_asked(http: httpx.Client) -> None:
+    register(http, "run-1", ROOT)
+    cancel(http, headers={"X-Requested-By": "ops"}, json={"reason": "user"})
+    entries = http.get("/api/v1/runs/run-1/log").json()["entries"]
+    assert (entries[0]["event"], entries[0]["by"], entries[0]["reason"]) == ("requested", "ops", "user")
+    assert http.get("/api/v1/runs/nope/log").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_events_are_accepted_one_by_one(http: httpx.Client, kind: str) -> None:
+    events = [{"v": 1, "type": "execution.created", "run_id": "run-1", "execution_id": "a"}, {"v": 1, "type": "odd"}]
+    body = json.dumps(events) if kind == "application/json" else "\n".join(map(json.dumps, events))
+    answer = http.post("/api/v1/events", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 200
+    assert answer.json()["accepted"] == 1
+    assert [one["index"] for one in answer.json()["refused"]] == [1]
+    wait_until_sync(lambda: http.get("/api/v1/executions/a").status_code == 200, "the event to be applied")
+    refused = http.post("/api/v1/events", content=b"{]", headers={"Content-Type": kind})
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_input")

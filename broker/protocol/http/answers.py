@@ -267,6 +267,8 @@ class AuditEntryAnswer(Answer):
     at: str
     event: str
     cancel_id: str | None = None
+    by: str | None = None
+    reason: str | None = None
     detail: str | None = None
 
 

@@ -8,14 +8,14 @@ from starlette.responses import Response
 
 from broker.control import Registered
 from broker.errors import InvalidInput
-from broker.protocol.http.answers import RefusedAnswer, RegisteredAnswer, RunAnswer
+from broker.protocol.http.answers import AuditAnswer, RefusedAnswer, RegisteredAnswer, RunAnswer
 from broker.protocol.http.requests import PAGE_LIMIT, ExecutionRequest, RegisterRequest
 from broker.protocol.names import check_id
 from broker.protocol.registration import Execution
-from broker.server.answers import respond, run_answer
+from broker.server.answers import audit_answer, respond, run_answer
 from broker.server.auth import Guarded, needs
 from broker.server.context import broker_of
-from broker.server.documents import REGISTER_BODY, REGISTERED, RUN, documented
+from broker.server.documents import AUDIT, REGISTER_BODY, REGISTERED, RUN, documented
 from broker.server.paging import Cursor, Limit, start_of
 from broker.server.tokens import Right
 
@@ -50,6 +50,18 @@ async def register(request: Request, run_id: str, body: RegisterRequest) -> Resp
 async def run(request: Request, run_id: str, cursor: Cursor = None, limit: Limit = PAGE_LIMIT) -> Response:
     """Oldest first. `status` is the effective one: what a closed gate covers reads cancelled."""
     return respond(run_answer(await broker_of(request).run(run_id, cursor=start_of(cursor), limit=limit)))
+
+
+@router.get(
+    "/runs/{run_id:id}/log",
+    tags=["look up"],
+    summary="Who cancelled what, when and why, and how it ended",
+    responses=documented(AuditAnswer, AUDIT, (400, 404)),
+    openapi_extra=needs(Right.OBSERVE),
+)
+async def log(request: Request, run_id: str) -> Response:
+    """Oldest first; about the last 1,000 entries are kept."""
+    return respond(audit_answer(run_id, await broker_of(request).audit(run_id)))
 
 
 def sort_out(requested: list[ExecutionRequest]) -> tuple[list[Execution], list[RefusedAnswer]]:
