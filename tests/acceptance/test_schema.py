@@ -17,6 +17,13 @@ from tests.support.http import Server, register, serving
 EXAMPLES = 10
 """Of each operation; with all of them this stays well below a minute."""
 
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
+    """Any text goes as it is: what is no line of JSON has to be refused."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
+
 schema = schemathesis.openapi.from_dict(create_app(broker.connect("embedded://")).openapi())
 
 
