@@ -28,7 +28,7 @@ def log(
 
     check_id(run_id, "RUN")
     with Client(server, token, timeout) as client:
-        replies = list(pages(client, AuditAnswer, "runs", run_id, "audit"))
+        replies = list(pages(client, AuditAnswer, "runs", run_id, "log"))
     if json:
         show_json(joined([reply.raw for reply in replies], "entries"))
     else:
