@@ -226,25 +226,29 @@ class Broker:
         """
         return await self._cancel(await self._run_of(execution_id, options), Scope.EXECUTION, execution_id, options)
 
-    async def report(self, run_id: str, cancel_id: str | None = None, *, wait: float | None = None) -> CancelReport:
+    async def report(
+        self, run_id: str, cancel_id: str | None = None, *, wait: float | None = None, cursor: int = 0
+    ) -> CancelReport:
         """What is known of a cancel; without `cancel_id` of the run's widest. Raises NotFound, NoCancellation.
 
-        With `wait` it answers when the cancel is settled, or after these seconds.
+        With `wait` it answers when the cancel is settled, or after these seconds. `still_running` names 1,000,
+        those from `cursor` on.
         """
-        return await self._report(check_id(run_id, "run_id"), cancel_id, wait)
+        return await self._report(check_id(run_id, "run_id"), cancel_id, wait, cursor)
 
     async def report_execution(self, execution_id: str, *, wait: float | None = None) -> CancelReport:
         """The same for the narrow cancel of an execution, which may have no run; else for its run's widest."""
         run_id = await self._known_run_of(execution_id)
         own = (await self._reads.gates(run_id)).executions.get(execution_id)
-        return await self._report(run_id, own, wait)
+        return await self._report(run_id, own, wait, 0)
 
-    async def _report(self, run_id: str, cancel_id: str | None, wait: float | None) -> CancelReport:
+    async def _report(self, run_id: str, cancel_id: str | None, wait: float | None, cursor: int) -> CancelReport:
+        start, _ = _page(cursor, PAGE)
         if wait is None:
-            return await self._survey.report(run_id, cancel_id)
+            return await self._survey.report(run_id, cancel_id, cursor=start)
         wait_s, operation = check_seconds(wait, "wait"), await self._survey.operation(run_id, cancel_id)
         settled = await self._watches.settled(run_id, operation.cancel_id, wait_s)
-        return settled or await self._survey.report(run_id, operation.cancel_id)
+        return settled or await self._survey.report(run_id, operation.cancel_id, cursor=start)
 
     async def run_of(self, execution_id: str) -> str | None:
         """The run of an execution, None where it belongs to none. Raises NotFound."""

@@ -100,7 +100,7 @@ class Unauthorized(BrokerError):
 
 
 class Forbidden(BrokerError):
-    """The token is known and does not have the scope that is needed; the text names both."""
+    """The token does not have the scope that is needed; or, without tokens, the caller is not of this machine."""
 
     code = "forbidden"
     http_status = 403

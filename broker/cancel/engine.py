@@ -23,7 +23,7 @@ from broker.cancel.report import CancelReport, NodeResult
 from broker.cancel.settle import SETTLED_DUE_US, Settler
 from broker.cancel.survey import Snapshot, Survey
 from broker.cancel.walk import Walk
-from broker.errors import NotFound
+from broker.errors import NotFound, StoreRefused
 from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
@@ -223,8 +223,15 @@ class Engine:
         await signals.reached("cancel.published", operation.cancel_id)
         if not publisher.refused:
             summary = f"{len(snapshot.walk)} levels, {len(snapshot.executions)} executions"
-            raise_for_code(await self._operations.end_walk(run_id, walking, summary))
+            await self._end_walk(run_id, walking, summary)
         return walking
+
+    async def _end_walk(self, run_id: str, operation: OperationRecord, summary: str) -> None:
+        """What is told is told: where Redis takes no more it stays `walking`, and the sweep finds everything told."""
+        try:
+            raise_for_code(await self._operations.end_walk(run_id, operation, summary))
+        except StoreRefused as error:
+            log.warning("cancel.end_walk.failed", run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
 
     async def _publish_behind_barrier(
         self,
@@ -281,9 +288,12 @@ class Engine:
 
     async def _hand_over(self, run_id: str, operation: OperationRecord) -> None:
         """Told what could be told: settle if that was all, else the sweep goes on; nobody has to stay."""
-        code = await self._settler.settle(run_id, operation)
-        due_us = await self._operations.now_us() + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
-        await self._settler.leave(run_id, operation, due_us)
+        try:
+            code = await self._settler.settle(run_id, operation)
+            due_us = await self._operations.now_us() + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
+            await self._settler.leave(run_id, operation, due_us)
+        except StoreRefused as error:  # its entry on the work list is due when the lease is over
+            log.warning("cancel.hand_over.failed", run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
         await signals.reached("cancel.handed_over", operation.cancel_id)
 
 

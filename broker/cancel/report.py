@@ -172,8 +172,12 @@ def build_report(
     active_in_run: int | None = 0,
     nodes: tuple[NodeResult, ...] = (),
     repeated: bool = False,
+    cursor: int = 0,
 ) -> CancelReport:
-    """The report of one operation over the executions of its scope, whoever cancelled them."""
+    """The report of one operation over the executions of its scope, whoever cancelled them.
+
+    It names the 1,000 that still run from `cursor` on.
+    """
     running = _stragglers(operation, evidence)
     told = {one: disposition_of(evidence.acks.get(one)) for one in evidence.executions if one in evidence.intents}
     dispositions = Counter(told.values())
@@ -198,8 +202,8 @@ def build_report(
             still_running=len(running),
         ),
         dispositions={str(disposition): count for disposition, count in dispositions.items()},
-        still_running=tuple(running[:STILL_RUNNING_LISTED]),
-        still_running_truncated=len(running) > STILL_RUNNING_LISTED,
+        still_running=tuple(running[cursor : cursor + STILL_RUNNING_LISTED]),
+        still_running_truncated=len(running) > cursor + STILL_RUNNING_LISTED,
         ack_lag=AckLag(_lag(evidence, told, stopped=False), _lag(evidence, told, stopped=True)),
         remaining_active_in_run=active_in_run,
         nodes=nodes,

@@ -102,7 +102,13 @@ class Survey:
         return replace(snapshot, depths={one: await self._tree.depth(run_id, one) for one in snapshot.executions})
 
     async def report(
-        self, run_id: str, cancel_id: str | None = None, *, nodes: tuple[NodeResult, ...] = (), repeated: bool = False
+        self,
+        run_id: str,
+        cancel_id: str | None = None,
+        *,
+        nodes: tuple[NodeResult, ...] = (),
+        repeated: bool = False,
+        cursor: int = 0,
     ) -> CancelReport:
         """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
         operation = await self.operation(run_id, cancel_id)
@@ -110,7 +116,9 @@ class Survey:
         snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
         evidence = await self._evidence(run_id, snapshot)
         active = await self._active_in_run(run_id)
-        return build_report(run_id, operation, evidence, active_in_run=active, nodes=nodes, repeated=repeated)
+        return build_report(
+            run_id, operation, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
+        )
 
     async def _active_in_run(self, run_id: str) -> int | None:
         """Advice for whoever cancelled just one: a report is not refused for it."""

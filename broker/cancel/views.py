@@ -114,6 +114,9 @@ def view_execution(
     ack = evidence.acks.get(execution_id)
     disposition = disposition_of(ack) if intent else None
     running = disposition is not None and not disposition.settled
+    status = effective_status(record, operation.cancel_id if operation else None)
+    if intent is None and status is not Status.CANCELLED:
+        operation = None  # it had ended before a gate closed over it: no cancel has anything to do with it
     worker_id = evidence.worker_of_slot.get(record.slot) if record.slot else None
     worker = evidence.workers.get(worker_id) if worker_id else None
     return ExecutionView(
@@ -123,7 +126,7 @@ def view_execution(
         agent_node_id=record.agent_node_id or None,
         reasoner_id=unescape(record.reasoner_id) or None,
         depth=evidence.depths.get(execution_id, 0),
-        status=effective_status(record, operation.cancel_id if operation else None),
+        status=status,
         status_reason=operation.reason if operation else None,
         cancel_id=(intent.cancel_id if intent else None) or (operation.cancel_id if operation else None),
         disposition=disposition,

@@ -124,7 +124,8 @@ def preview_answer(preview: Preview, *, with_nodes: bool) -> http.PreviewAnswer:
 # --- reports ------------------------------------------------------------------------------------------
 
 
-def report_answer(report: CancelReport) -> http.ReportAnswer:
+def report_answer(report: CancelReport, start: int = 0) -> http.ReportAnswer:
+    """`start` is where its page of `still_running` begins."""
     return http.ReportAnswer(
         run_id=report.run_id,
         cancel_id=report.cancel_id,
@@ -148,6 +149,7 @@ def report_answer(report: CancelReport) -> http.ReportAnswer:
         dispositions=dict(report.dispositions),
         still_running=list(map(_straggler, report.still_running)),
         still_running_truncated=report.still_running_truncated,
+        next_cursor=str(start + len(report.still_running)) if report.still_running_truncated else None,
         durability=http.DurabilityAnswer(wanted=report.durability.wanted, reached=report.durability.reached)
         if report.durability
         else None,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker.errors import InvalidInput
+from broker.errors import Forbidden, InvalidInput
 from broker.protocol.names import CANCEL_TEXT_LIMIT
 from broker.server.context import context_of
 from broker.server.tokens import Right, Tokens
@@ -26,10 +28,35 @@ class Guarded(APIRoute):
         right = Right((self.openapi_extra or {})[RIGHT_FIELD])  # a route without one cannot be built
 
         async def guarded(request: Request) -> Response:
-            request.state.caller = _caller(request, context_of(request).tokens, right)
+            tokens = context_of(request).tokens
+            if not tokens:
+                refuse_strangers(request)
+            request.state.caller = _caller(request, tokens, right)
             return await handle(request)
 
         return guarded
+
+
+def refuse_strangers(request: Request) -> None:
+    """Without tokens only this machine may call, and a web page that a browser here shows is not this machine.
+
+    A page of another origin can send a plain POST, and one whose name was made to resolve to 127.0.0.1 anything: the
+    first names its Origin, the second its own Host. Raises Forbidden.
+    """
+    host = request.headers.get("host", "")
+    if not _is_loopback(host):
+        raise Forbidden(f"Host {host!r}: without tokens allowed are localhost and loopback addresses; set up tokens")
+    origin = request.headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != host:
+        raise Forbidden(f"Origin {origin!r}: without tokens no page of another origin may call; set up tokens")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def needs(right: Right, **extra: Any) -> dict[str, Any]:

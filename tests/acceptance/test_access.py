@@ -56,10 +56,10 @@ def test_a_scope_opens_what_it_says(guarded: Server, given: str, needed: str) ->
         {"Authorization": "Bearer nope"},
         {"Authorization": "Basic abc"},
         {"X-API-Key": "nope"},
-        {"X-API-Key": "\xff"},
+        {b"X-API-Key": b"\xff"},
     ],
 )
-def test_without_a_token_nothing_is_looked_at(guarded: Server, headers: dict[bytes, bytes]) -> None:
+def test_without_a_token_nothing_is_looked_at(guarded: Server, headers: dict[str, str] | dict[bytes, bytes]) -> None:
     for method, path in CALLS.values():
         answer = guarded.client.request(method, path, headers=headers, content=b"{]")
         assert answer.status_code == 401
@@ -163,3 +163,32 @@ def test_a_bad_setting_names_variable_and_value(
     assert names in str(error.value)
     assert "secret" not in str(error.value)
     assert "0" * 64 not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 404),
+        ({"Host": "localhost:8470"}, 404),
+        ({"Host": "[::1]:8470"}, 404),
+        ({"Host": "evil.example:8470"}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Host": "localhost:8470", "Origin": "http://localhost:8470"}, 404),
+    ],
+)
+def test_without_tokens_no_web_page_of_elsewhere_may_call(
+    http: httpx.Client, headers: dict[str, str], status: int
+) -> None:
+    answer = http.post("/api/v1/workflows/run-1/cancel-tree", headers=headers)
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["error"] == "forbidden"
+        assert "without tokens" in answer.json()["message"]
+
+
+def test_with_a_token_the_origin_does_not_matter(guarded: Server) -> None:
+    headers = {**bearer("cancel"), "Origin": "https://console.example", "Host": "broker.example"}
+    assert guarded.client.post("/api/v1/workflows/run-1/cancel-tree", headers=headers).status_code == 404

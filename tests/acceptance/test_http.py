@@ -235,3 +235,16 @@ def test_events_are_accepted_one_by_one(http: httpx.Client, kind: str) -> None:
     wait_until_sync(lambda: http.get("/api/v1/executions/a").status_code == 200, "the event to be applied")
     refused = http.post("/api/v1/events", content=b"{]", headers={"Content-Type": kind})
     assert (refused.status_code, refused.json()["error"]) == (400, "invalid_input")
+
+
+def test_the_names_of_what_still_runs_come_in_pages(http: httpx.Client) -> None:
+    register(http, "run-1", *({"execution_id": f"e{at:04}", "status": "running"} for at in range(1001)))
+    cancel(http)
+    first = http.get("/api/v1/runs/run-1/cancellation").json()
+    assert (len(first["still_running"]), first["still_running_truncated"], first["next_cursor"]) == (1000, True, "1000")
+    last = http.get("/api/v1/runs/run-1/cancellation", params={"cursor": first["next_cursor"]}).json()
+    assert (len(last["still_running"]), last["still_running_truncated"]) == (1, False)
+    assert "next_cursor" not in last
+    names = {one["execution_id"] for page in (first, last) for one in page["still_running"]}
+    assert len(names) == first["totals"]["still_running"] == 1001
+    assert http.get("/api/v1/runs/run-1/cancellation", params={"cursor": "x"}).status_code == 400

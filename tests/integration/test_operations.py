@@ -343,6 +343,29 @@ async def test_a_refused_chunk_is_an_error_of_its_nodes_and_is_told_later(
     assert (await b.report(RUN)).settled
 
 
+@pytest.mark.parametrize("verb", ["end_walk", "settle", "lease"])
+async def test_what_redis_refuses_after_the_telling_takes_nothing_back(
+    verb: str, b: broker.Broker, parts: Parts, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything is told: the answer says so, and the sweep finishes the rest."""
+    await register_tree(b)
+    await parts.start(RUN, "leaf")
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise StoreRefused("Redis refused EVALSHA: OOM command not allowed")
+
+    with monkeypatch.context() as full:
+        full.setattr(Operations, verb, refuse)
+        report = await b.cancel_run(RUN)
+    assert {node.status for node in report.nodes} == {"cancelled"}
+    assert_each_once(await observer.first_attempts(), TREE)
+    await parts.finish(RUN, "leaf")
+    await parts.expire_lease(RUN, report.cancel_id)
+    await parts.sweep_now(RUN, report.cancel_id)
+    await parts.sweep_now(RUN, report.cancel_id)
+    assert (await b.report(RUN)).settled
+
+
 # --- any replica can finish it -----------------------------------------------------------------------------------
 
 

@@ -62,13 +62,14 @@ async def run_cancellation(
     run_id: str,
     cancel_id: Annotated[str | None, Query(max_length=200, description="where the run has several")] = None,
     wait_ms: WaitMs = 0,
+    cursor: Cursor = None,
 ) -> Response:
     """The report of the run's widest cancel, or of the one that is asked for; a long poll with `wait_ms`."""
-    broker = broker_of(request)
+    broker, start = broker_of(request), start_of(cursor)
     report: CancelReport | None = None
     if wait_ms:
         report = await context_of(request).patience.wait(broker.report(run_id, cancel_id, wait=wait_ms / 1000))
-    return respond(report_answer(report or await broker.report(run_id, cancel_id)))
+    return respond(report_answer(report or await broker.report(run_id, cancel_id, cursor=start), start))
 
 
 @router.get(
