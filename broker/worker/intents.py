@@ -79,10 +79,17 @@ class Intents:
         for run_id, epoch in epochs.items():
             if seen.get(run_id, "0") != epoch:
                 await self._ghosts.look(run_id, by_run[run_id])
+                is_starting = self._is_starting(by_run[run_id])
                 await self._read({run_id: by_run[run_id]})
-                seen[run_id] = epoch
+                if not is_starting:
+                    seen[run_id] = epoch
         for run_id in seen.keys() - by_run.keys():
             del seen[run_id]
+
+    def _is_starting(self, execution_ids: Iterable[str]) -> bool:
+        """Whether the answer of a start may be under way: what it claimed can be superseded already, and its number,
+        which alone tells, is not known here. So this epoch does not count as seen."""
+        return any((held := self._held.get(one)) is not None and held.start == 0 for one in execution_ids)
 
     def forget(self) -> None:
         """After a confirmation nothing that was seen before counts."""

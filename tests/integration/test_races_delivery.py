@@ -12,6 +12,7 @@ import broker
 from broker.protocol.messages import CancelMessage, parse_message
 from broker.protocol.records import as_stamp
 from broker.protocol.states import Source
+from broker.store.claims import Holder
 from broker.worker.intents import Intents
 from tests.support.fleet import RUN, Body, Fleet, open_fleet, settings
 from tests.support.points import doing, holding, recording
@@ -268,6 +269,20 @@ async def test_a_held_execution_is_not_started_again(redis_url: str) -> None:
         report = await fleet.control.cancel_run(RUN, wait=10.0)
         assert report.dispositions == {"stopped": 1}  # the refused ones took nothing of the first one with them
         assert isinstance(await body.end(), broker.ExecutionCancelled)
+
+
+async def test_a_claim_that_is_superseded_before_its_answer_arrives_is_found_by_a_later_poll(redis_url: str) -> None:
+    """The poll that reads the risen epoch cannot tell: the worker does not know the number of its claim yet."""
+    async with open_fleet(redis_url, heartbeat_s=0.02) as fleet:
+        with holding("worker.started") as starting, recording() as passed:
+            body = fleet.body("x")
+            await starting.arrived()
+            assert (await fleet.parts.start(RUN, "x", holder=Holder("w2", 1), supersedes="1")).start == 2
+            beats = passed.count(("worker.beating", "w1"))
+            await wait_until(lambda: passed.count(("worker.beating", "w1")) > beats + 2, "two whole beats")
+            starting.release()
+            assert isinstance(await body.end(), broker.Fenced)
+        assert await fleet.parts.status(RUN, "x") == "running"
 
 
 async def test_a_claim_whose_holder_has_died_is_superseded(redis_url: str) -> None:
