@@ -1,0 +1,24 @@
+"""Without a rule of DESIGN section 9 the model finds what goes wrong, and which invariant says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.model.explorer import Violation, explore
+from tests.model.game import SCRIPTS
+from tests.model.mutants import MUTANTS, Mutant, Patch
+
+LIMIT = 20_000
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.removed)
+def test_a_removed_rule_is_noticed(mutant: Mutant) -> None:
+    with pytest.raises(Violation) as found:
+        explore(mutant.game(), LIMIT)
+
+    assert found.value.invariant in mutant.breaks, found.value
+
+
+def test_a_patch_of_what_is_gone_is_refused() -> None:
+    with pytest.raises(AssertionError, match="no script has"):
+        Patch("a line that nobody wrote", "").apply(SCRIPTS.all())
