@@ -1,1 +1,1 @@
-"""Programs that are run by hand: too long or too rough for the suite."""
+"""Programs that try to break the promise: a fleet under faults with ground truth (`python -m tests.chaos`), and more."""
