@@ -163,10 +163,11 @@ def _settled_too_early(history: History, run: RunFacts, settled: list[tuple[Oper
 
 
 def _behind_gates(history: History, run: RunFacts) -> Iterator[Finding]:
-    """The claim of a body is older than every cancel that covers it."""
+    """The claim of a body is older than every gate that covers it. A cancel of one execution closes none."""
     for execution_id, said in run.executions.items():
         for body in history.bodies.get(execution_id, ()):
-            for operation in run.operations if body.start == said.start else ():
+            gates = [one for one in run.operations if one.scope != "execution" and body.start == said.start]
+            for operation in gates:
                 if said.started_us > operation.requested_us and _covers(run, operation, execution_id, said.started_us):
                     text = f"{_describe(body)}: claimed behind the gate of {operation.cancel_id}"
                     yield Finding("lost", run.run_id, execution_id, text)

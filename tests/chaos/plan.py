@@ -139,6 +139,8 @@ def _cancels(
     for place, scope in enumerate(scopes):
         target = "" if scope == "run" else chance.choice(executions).execution_id
         options = _options(chance, f"{run_id}/{place}")
+        if scope == "run" and chance.random() < 0.05:
+            options["allow_unknown"] = True
         at_s = chance.uniform(0.0, 1.5) + (chance.uniform(0.5, 2.0) if scope == "run" and place else 0.0)
         yield CancelPlan(run_id, control, at_s, scope, target, options)
         if "idempotency_key" in options and chance.random() < 0.3:  # repeated, perhaps by another process at once
@@ -160,6 +162,4 @@ def _options(chance: random.Random, key: str) -> dict[str, Any]:
         options["force_after"] = chance.uniform(0.0, 2.0)
     if chance.random() < 0.5:
         options["idempotency_key"] = key
-    if chance.random() < 0.05:
-        options["allow_unknown"] = True
     return options

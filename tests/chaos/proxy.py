@@ -118,6 +118,8 @@ class Link:
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            return  # ours, at the end of the round: asyncio's streams of 3.11 log a handler that was cancelled
         finally:
             for pump in pumps:
                 pump.cancel()
