@@ -27,7 +27,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="fixes the plan and the schedule of faults (default 1)")
     parser.add_argument("--workers", type=int, default=4, help="default 4; every other one has a stable id")
     parser.add_argument("--controls", type=int, default=2, help="control-plane processes (default 2)")
-    parser.add_argument("--rate", type=float, default=70.0, help="executions a second that are due (default 70)")
+    parser.add_argument("--rate", type=float, default=100.0, help="executions a second that are due (default 100)")
     parser.add_argument("--heartbeat", type=float, default=1.0, help="seconds between two (default 1; TTL 4 times)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave every file of the round here")

@@ -40,10 +40,10 @@ class Fault:
 
 # Kind → seconds between two of them on average, and how long one lasts.
 _PACE: dict[FaultKind, tuple[float, float, float]] = {
-    FaultKind.KILL_WORKER: (9.0, 0.0, 0.0),
+    FaultKind.KILL_WORKER: (12.0, 0.0, 0.0),
     FaultKind.STOP_WORKER: (12.0, 0.2, 6.0),
     FaultKind.REPLACE_STOPPED_WORKER: (60.0, 0.0, 0.0),
-    FaultKind.KILL_CONTROL: (10.0, 0.0, 0.0),
+    FaultKind.KILL_CONTROL: (15.0, 0.0, 0.0),
     FaultKind.KILL_REDIS: (25.0, 0.0, 1.5),
     FaultKind.STOP_REDIS: (20.0, 0.1, 3.0),
     FaultKind.DROP: (4.0, 0.0, 0.0),

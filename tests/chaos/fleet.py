@@ -17,6 +17,7 @@ from tests.chaos.child import Orders
 from tests.chaos.plan import Shape
 from tests.chaos.proxy import Link
 from tests.chaos.truth import TruthFile
+from tests.chaos.undertaker import Undertaker
 from tests.support.redis_server import RedisServer
 from tests.support.tree import ROOT
 from tests.support.wait import spread
@@ -52,6 +53,7 @@ class Fleet:
         self._orders = Orders("", str(folder), 0, "", began_us, ends_us, beat_s, beat_s * 4, shape)
         self._stack = AsyncExitStack()
         self._ending = False
+        self.undertaker = Undertaker(folder)
         self._spares: list[tuple[asyncio.subprocess.Process, asyncio.Task[None]]] = []
         self.workers: list[Member] = []
         self.controls: list[Member] = []
@@ -87,6 +89,7 @@ class Fleet:
         await asyncio.gather(*(watch for _, watch in running if watch is not None), return_exceptions=True)
         await self._stack.aclose()
         self.truth.close()
+        self.undertaker.close()
 
     async def _member(self, module: str, index: int, worker_id: str) -> Member:
         link = await self._stack.enter_async_context(Link(self.server.port))
@@ -104,6 +107,8 @@ class Fleet:
     async def _replace(self, member: Member, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
         self.truth.write("died", process.pid, code)
+        if member.module == "worker_process" and not member.orders.worker_id:
+            self.undertaker.take(f"worker-{member.orders.index}-{process.pid}", process.pid)
         if code not in (0, -signal.SIGKILL):
             self.crashes.append(f"{member.module} {member.orders.index}, process {process.pid}, left with code {code}")
         if not self._ending and member.process is process:

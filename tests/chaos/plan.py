@@ -141,7 +141,7 @@ def _cancels(
         options = _options(chance, f"{run_id}/{place}")
         if scope == "run" and chance.random() < 0.05:
             options["allow_unknown"] = True
-        at_s = chance.uniform(0.0, 1.5) + (chance.uniform(0.5, 2.0) if scope == "run" and place else 0.0)
+        at_s = chance.uniform(0.1, 2.3) + (chance.uniform(0.5, 2.0) if scope == "run" and place else 0.0)
         yield CancelPlan(run_id, control, at_s, scope, target, options)
         if "idempotency_key" in options and chance.random() < 0.3:  # repeated, perhaps by another process at once
             other = chance.randrange(shape.controls)

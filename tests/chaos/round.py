@@ -17,10 +17,11 @@ from tests.chaos.facts import read_facts, write_facts
 from tests.chaos.faults import schedule
 from tests.chaos.figures import Figures, figures_of
 from tests.chaos.fleet import Fleet
-from tests.chaos.history import Process, read_history, run_of
+from tests.chaos.history import read_history, run_of
 from tests.chaos.plan import MEAN_SIZE, Shape
 from tests.chaos.storm import Storm
 from tests.chaos.truth import TruthFile, now_us, read_lines
+from tests.chaos.undertaker import Undertaker
 from tests.support.parts import Parts, open_parts
 from tests.support.redis_server import RedisServer
 from tests.support.wait import spread
@@ -61,8 +62,12 @@ async def play(settings: Settings, folder: Path) -> None:
             async with Fleet(server, settings.shape, folder, began_us, ends_us, settings.heartbeat_s) as fleet:
                 await spread(WARM_UP_S)
                 storm = Storm(fleet, schedule(settings.seed, settings.length_s))
-                await storm.blow()
-                await spread(max(0.0, (ends_us - now_us()) / 1e6))
+                async with open_parts(server.url) as parts:
+                    burying = asyncio.create_task(fleet.undertaker.keep(parts.claims))
+                    await storm.blow()
+                    await spread(max(0.0, (ends_us - now_us()) / 1e6))
+                    burying.cancel()
+                    await asyncio.gather(burying, return_exceptions=True)
                 await storm.heal()
                 await _reckon(server.url, folder, watch, fleet)
                 _write_counts(folder, storm.done, fleet.crashes)
@@ -75,7 +80,7 @@ async def _reckon(url: str, folder: Path, watch: CommandsWatch, fleet: Fleet) ->
     async with broker.connect(url, sweep=False, timeout=30.0) as control, open_parts(url) as parts:
         with TruthFile(folder / "last-orders.jsonl") as truth:
             await _last_orders(folder, control, truth)
-            await _settle(control, parts, truth, _dead_processes(folder))
+            await _settle(control, parts, truth, fleet.undertaker)
         await write_facts(folder, parts, control, await _run_ids(parts))
     watch.close()
     fleet.truth.write("reckoned")
@@ -96,38 +101,18 @@ async def _last_orders(folder: Path, control: broker.Broker, truth: TruthFile) -
         truth.write("accepted", run_id, report.cancel_id, "run", "", report.state, 0, report.totals.still_running)
 
 
-def _dead_processes(folder: Path) -> list[Process]:
-    """Workers that have died, and that no newer process of their id proves dead."""
-    processes = [one for one in read_history(read_lines(folder)).processes.values() if one.worker_id != "control"]
-    newest = {one.worker_id: max(p.incarnation for p in processes if p.worker_id == one.worker_id) for one in processes}
-    return [one for one in processes if not math.isinf(one.died_us) and one.incarnation == newest[one.worker_id]]
-
-
-async def _declare_dead(parts: Parts, truth: TruthFile, dead: list[Process]) -> list[Process]:
-    """What an operator does who knows; answers those whose heart is still taken to beat."""
-    beating: list[Process] = []
-    for process in dead:
-        try:
-            await parts.claims.declare_dead(process.worker_id, process.incarnation, "chaos")
-        except broker.WorkerAlive:
-            beating.append(process)
-        else:
-            truth.write("declared_dead", process.worker_id, process.incarnation, process.pid)
-    return beating
-
-
-async def _settle(control: broker.Broker, parts: Parts, truth: TruthFile, dead: list[Process]) -> None:
+async def _settle(control: broker.Broker, parts: Parts, truth: TruthFile, undertaker: Undertaker) -> None:
     """Until nothing is open but what nobody will ever settle, or the patience is over."""
     ends_at = time.monotonic() + PATIENCE_S
     while time.monotonic() < ends_at:
-        dead = await _declare_dead(parts, truth, dead)
+        buried = await undertaker.declare(parts.claims)
         page = await control.cancellations("open")
         causes = Counter[str]()
         for one in page.cancellations:
             causes.update(one.causes)
         truth.write("open", len(page.cancellations), dict(causes))
         moving = [one for one in page.cancellations if not one.causes or set(one.causes) - FOR_EVER]
-        if not dead and not moving and page.next_cursor is None:
+        if buried and not moving and page.next_cursor is None:
             return
         await spread(1.0)
 

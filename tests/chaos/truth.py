@@ -66,9 +66,15 @@ class TruthFile:
 def read_lines(folder: Path) -> Iterator[Line]:
     """All lines of all files of a folder, file by file."""
     for path in sorted(folder.glob("*.jsonl")):
-        for raw in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                at_us, number, word, *rest = json.loads(raw)
-            except ValueError:
-                continue
-            yield Line(path.stem, int(at_us), int(number), str(word), tuple(rest))
+        yield from read_file(path)
+
+
+def read_file(path: Path) -> Iterator[Line]:
+    """The lines of one file, none where it does not exist."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for raw in text.splitlines():
+        try:
+            at_us, number, word, *rest = json.loads(raw)
+        except ValueError:
+            continue
+        yield Line(path.stem, int(at_us), int(number), str(word), tuple(rest))
