@@ -316,8 +316,8 @@ class Broker:
         if run_id is not None:
             return run_id
         run_id = lone_run(execution_id)
-        await self._claims.index(run_id, [execution_id])
-        return run_id
+        elsewhere = await self._claims.index(run_id, [execution_id])
+        return elsewhere.get(execution_id, run_id)  # a worker is just starting it there, and will meet the cancel
 
     async def _cancel(self, run_id: str, scope: Scope, target: str, options: CancelOptions) -> CancelReport:
         wait = options.get("wait")

@@ -15,6 +15,7 @@ from broker.store.hearts import Holder as Holder  # noqa: PLC0414 - who speaks b
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT
 from broker.store.reports import Report, event_stamp, report
 
+RECORDED_WITHIN_S = 60  # between the index entry of an execution and its record
 FOR_EVER = float("inf")  # what was done is said until it is accepted (trap T25)
 
 
@@ -101,11 +102,18 @@ class Claims(Hearts):
         return {one: run for one, run in others.items() if not await self._take_over(one, run, run_id)}
 
     async def _take_over(self, execution_id: str, known: str, run_id: str) -> bool:
-        """The index is only a hint: a run whose keys have ended does not own the id any more."""
-        commands, keys = self._backend.commands, self._backend.keys
+        """The index is only a hint: a run whose keys have ended does not own the id any more.
+
+        One that was written just now is somebody's who is about to record the execution there: taken from under
+        them, it would stand in two runs, and a cancel in one of them would settle what runs in the other.
+        """
+        commands, keys, seconds = self._backend.commands, self._backend.keys, self._backend.lifetimes.index_s
+        left_s = int(await commands.command("TTL", keys.execution(execution_id)))
+        if left_s > seconds - RECORDED_WITHIN_S:
+            return False
         if await commands.command("HEXISTS", keys.run(known).executions, execution_id):
             return False
-        await commands.command("SET", keys.execution(execution_id), run_id, "EX", self._backend.lifetimes.index_s)
+        await commands.command("SET", keys.execution(execution_id), run_id, "EX", seconds)
         return True
 
     async def run_of(self, execution_id: str) -> str | None:
