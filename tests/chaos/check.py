@@ -141,15 +141,27 @@ def _covering(run: RunFacts, execution_id: str) -> list[Operation]:
 
 
 def _settled_answers(history: History, facts: Mapping[str, RunFacts]) -> defaultdict[str, list[tuple[Operation, int]]]:
-    """Every time at which an operation was said to be settled: in the end, and to whoever waited for it."""
+    """Every time at which an operation was said to be settled: in the end, to whoever waited, and in the audit log.
+
+    So what was taken back by later evidence counts, too.
+    """
     found: defaultdict[str, list[tuple[Operation, int]]] = defaultdict(list)
     by_id = {one.cancel_id: one for run in facts.values() for one in run.operations}
     for run in facts.values():
         found[run.run_id] += [(one, one.settled_us) for one in run.operations if one.settled_us]
+        found[run.run_id] += [(by_id[one], at_us) for one, at_us in _logged(run) if one in by_id]
     for promise in history.promises:
         if promise.settled_us and promise.cancel_id in by_id:
             found[promise.run_id].append((by_id[promise.cancel_id], promise.settled_us))
     return found
+
+
+def _logged(run: RunFacts) -> Iterator[tuple[str, int]]:
+    """`settled` entries of the audit log: cancel id and stamp."""
+    for entry in run.log:
+        words = entry.split()
+        if words[1:4:2] == ["event", "cancel_id"] and words[2] == "settled":
+            yield words[4], int(words[6])
 
 
 def _settled_too_early(history: History, run: RunFacts, settled: list[tuple[Operation, int]]) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +20,6 @@ from tests.chaos.undertaker import Undertaker
 from tests.support.redis_server import RedisServer
 from tests.support.tree import ROOT
 from tests.support.wait import spread
-
-LEAVE_S = 20.0
 
 
 @dataclass
@@ -80,7 +77,7 @@ class Fleet:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends everything, asking nobody twice."""
+        """Ends everything. It is no part of the round, so it is not written down: whoever lived, lived in the end."""
         self._ending = True
         running = [(one.process, one.watch) for one in self.members if one.process is not None] + self._spares
         for process, _ in running:
@@ -106,12 +103,14 @@ class Fleet:
 
     async def _replace(self, member: Member, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
+        if self._ending:
+            return
         self.truth.write("died", process.pid, code)
         if member.module == "worker_process" and not member.orders.worker_id:
             self.undertaker.take(f"worker-{member.orders.index}-{process.pid}", process.pid)
         if code not in (0, -signal.SIGKILL):
             self.crashes.append(f"{member.module} {member.orders.index}, process {process.pid}, left with code {code}")
-        if not self._ending and member.process is process:
+        if member.process is process:
             await self.start(member)
 
     # --- faults -------------------------------------------------------------------------------------------
@@ -120,8 +119,7 @@ class Fleet:
         """SIGKILL. What was running in it has ended when the signal was sent, not before."""
         assert member.process is not None
         if member.process.returncode is None:
-            self.truth.write("killing", member.pid)
-            member.process.kill()
+            self._signal(member.pid, signal.SIGKILL, "killing")
 
     async def stop_for(self, member: Member, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after that time."""
@@ -148,22 +146,9 @@ class Fleet:
             self._signal(old.pid, signal.SIGCONT, "continued")
 
     def _signal(self, pid: int, number: signal.Signals, word: str) -> None:
+        """Not by asyncio's own: there Popen may reap what the child watcher waits for, and the code is lost."""
         self.truth.write(word, pid)
         try:
             os.kill(pid, number)
         except ProcessLookupError:
             self.truth.write("gone", pid)
-
-    async def leave(self) -> Sequence[int]:
-        """Asks every process to go; answers the pids of those that had to be killed."""
-        self._ending = True
-        running = [one.process for one in self.members if one.process] + [process for process, _ in self._spares]
-        for process in running:
-            if process.returncode is None:
-                process.terminate()
-        leaving = [asyncio.ensure_future(process.wait()) for process in running]
-        await asyncio.wait(leaving, timeout=LEAVE_S)
-        late = [process.pid for process in running if process.returncode is None]
-        for task in leaving:
-            task.cancel()
-        return late

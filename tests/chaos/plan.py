@@ -139,7 +139,7 @@ def _cancels(
     for place, scope in enumerate(scopes):
         target = "" if scope == "run" else chance.choice(executions).execution_id
         options = _options(chance, f"{run_id}/{place}")
-        if scope == "run" and chance.random() < 0.05:
+        if chance.random() < 0.05:
             options["allow_unknown"] = True
         at_s = chance.uniform(0.1, 2.3) + (chance.uniform(0.5, 2.0) if scope == "run" and place else 0.0)
         yield CancelPlan(run_id, control, at_s, scope, target, options)

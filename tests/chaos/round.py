@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import time
 from collections import Counter
@@ -52,6 +53,7 @@ class Settings:
 
 async def play(settings: Settings, folder: Path) -> None:
     """Plays a round and leaves everything that is needed to judge it in the folder."""
+    logging.basicConfig(filename=folder / "supervisor.log", level=logging.WARNING, format="%(asctime)s %(message)s")
     (folder / "settings.json").write_text(json.dumps(asdict(settings)) + "\n")
     with RedisServer(durable=True) as server:
         began_us = now_us() + int(WARM_UP_S * 1e6)

@@ -77,6 +77,15 @@ def test_an_operation_that_was_said_to_be_settled_while_a_covered_body_ran() -> 
     assert verdicts(late, facts(reopened, _0=running)) == [("wrong", ONE)]
 
 
+def test_what_the_audit_log_says_was_settled_counts_where_nobody_waited_for_it() -> None:
+    running = replace(STOPPED, settled_us=9_000)
+    late = [replace_time(one, 8_000) for one in HONEST if one.word == "ended"]
+    said = facts(replace(OPERATION, settled_us=9_000), _0=running)
+    logged = {RUN: replace(said[RUN], log=(f"1-0 event settled cancel_id cancel-1 at_us {SETTLED} detail run",))}
+    assert verdicts([*LIVING[:3], *late], said) == []
+    assert verdicts([*LIVING[:3], *late], logged) == [("wrong", ONE)]
+
+
 def test_a_body_that_runs_on_and_is_in_no_report_is_lost() -> None:
     untold = replace(STOPPED, disposition=None, settled_us=None, status="running")
     open_one = replace(OPERATION, settled_us=None, open=True)
