@@ -16,9 +16,10 @@ PERCENTS = (50, 90, 99, 100)
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`executions` counts bodies that began; `settle_s` is of operations that are settled, by percentile.
+    """`executions` counts bodies that began. `lost_claims_on_living` has those, too, that were taken back.
 
-    What is still open gives no sample there: it is in `open_operations`, and named in `stragglers` by cause.
+    `settle_s` is of operations that are settled, by percentile. What is still open gives no sample there: it is in
+    `open_operations`, and named in `stragglers` by cause.
     """
 
     executions: int
@@ -55,6 +56,7 @@ def figures_of(
     operations = [one for run in facts.values() for one in run.operations]
     verdicts = Counter(finding.verdict for finding in findings)
     took_s = [(one.settled_us - one.requested_us) / 1e6 for one in operations if one.settled_us]
+    living = sum(finding.verdict == "apart" and ": lost of" in finding.text for finding in findings)
     said = [one for run in facts.values() for one in run.executions.values()]
     named = {(run.run_id, one): cause for run in facts.values() for one, cause in run.named.items()}
     return Figures(
@@ -68,12 +70,17 @@ def figures_of(
         lost=verdicts["lost"],
         wrong=verdicts["wrong"],
         apart=verdicts["apart"],
-        lost_claims_on_living=sum(f.verdict == "apart" and ": lost of" in f.text for f in findings),
+        lost_claims_on_living=living + _taken_back(facts),
         surprises=len(history.surprises),
         crashes=len(crashes),
         stragglers=dict(Counter(named.values()).most_common()),
         settle_s={f"p{percent}": round(percentile(took_s, percent), 3) for percent in PERCENTS} if took_s else {},
     )
+
+
+def _taken_back(facts: Mapping[str, RunFacts]) -> int:
+    """Losses that the holder itself contradicted: its word stands instead, and the audit log has it."""
+    return sum(" event ghost " in entry for run in facts.values() for entry in run.log)
 
 
 def as_text(figures: Figures) -> str:
@@ -85,7 +92,7 @@ def as_text(figures: Figures) -> str:
         "dispositions": _counts(figures.dispositions),
         "lost": f"{figures.lost}",
         "wrong claims": f"{figures.wrong}",
-        "apart": f"{figures.apart}, of them `lost` on a living body: {figures.lost_claims_on_living}",
+        "apart": f"{figures.apart}; `lost` was said of a living body: {figures.lost_claims_on_living}",
         "surprises": f"{figures.surprises} unexpected errors, {figures.crashes} crashes",
         "stragglers named": f"{figures.open_operations} operations open; {_counts(figures.stragglers) or 'none'}",
         "time to settle": settle or "nothing settled",
