@@ -22,11 +22,15 @@ from broker.observe.log import get_logger
 from broker.protocol.events import Event, parse_event
 from broker.store.backend import Backend
 from broker.store.claims import Claims
-from broker.store.streams import Entry, EventReader, EventStream
+from broker.store.streams import Delivered, Entry, EventReader, EventStream
 
 log = get_logger("broker.ingest")
 
 BACKOFF_S = (0.05, 5.0)
+SUSPECT_DELIVERIES = 3
+"""An entry that was given out so often is applied alone: those that were read together with it are innocent."""
+POISON_DELIVERIES = 8
+"""An entry that was given out so often, most of all alone, has ended every process that had it, and is buried."""
 STOP_WITHIN_S = 5.0
 
 
@@ -142,25 +146,45 @@ class Consumer:
 
     async def _reread(self) -> None:
         """What was delivered to us and did not arrive, or could not be applied."""
-        after, self._lost = "0-0", False
-        while entries := await self._reader.pending(after, self._settings.batch):
+        after, self._lost = "-", False
+        while entries := await self._stream.ours(after, self._settings.batch):
             await self._take(entries)
             after = entries[-1].entry_id
             await self._wait_for_room()
 
     async def _take_over(self) -> None:
         """What dead replicas have left; then they themselves are forgotten."""
-        idle_ms = int(self._settings.idle * 1000)
-        while entries := await self._stream.take_over(idle_ms, self._settings.batch):
-            ours = [one for one in entries if one.entry_id not in self._in_flight]
-            self.counts.taken_over += len(ours)
-            log.info("ingest.taken_over", events=len(ours))
-            await self._take(ours)
+        idle_ms, after = int(self._settings.idle * 1000), "-"
+        while page := await self._stream.unacknowledged(idle_ms, after, self._settings.batch):
+            after = page[-1].entry_id
+            left = [one for one in page if one.entry_id not in self._in_flight]
+            await self._adopt([one.entry_id for one in left if one.deliveries < SUSPECT_DELIVERIES], idle_ms)
+            for one in left:
+                if one.deliveries >= SUSPECT_DELIVERIES:
+                    await self._adopt_alone(one, idle_ms)
             await self._wait_for_room()
-            if len(entries) < self._settings.batch:
-                break
         for consumer in await self._stream.forget_idle(int(self._settings.forget * 1000)):
             log.info("ingest.consumer.forgotten", consumer=consumer)
+
+    async def _adopt(self, entry_ids: Sequence[str], idle_ms: int) -> None:
+        entries = await self._stream.take_over(entry_ids, idle_ms)
+        if entries:
+            self.counts.taken_over += len(entries)
+            log.info("ingest.taken_over", events=len(entries))
+            await self._take(entries)
+
+    async def _adopt_alone(self, one: Delivered, idle_ms: int) -> None:
+        """Nothing else is taken over before its end: should it end this process, too, the others are not blamed."""
+        if one.deliveries < POISON_DELIVERIES:
+            await self._adopt([one.entry_id], idle_ms)
+            while one.entry_id in self._in_flight:
+                self._room.clear()
+                await self._room.wait()
+            return
+        for entry in await self._stream.take_over([one.entry_id], idle_ms):
+            self._in_flight[entry.entry_id] = entry
+            why = f"given out {one.deliveries} times, and never acknowledged: whoever had it died, or hung"
+            await self._end([entry.entry_id], {entry.entry_id: Refusal("poison", why)})
 
     async def _in_time(self, what: str, every_s: float, action: Callable[[], Awaitable[object]]) -> None:
         now = asyncio.get_running_loop().time()

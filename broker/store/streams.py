@@ -38,6 +38,13 @@ class DeadEntry(NamedTuple):
     cut: bool = False
 
 
+class Delivered(NamedTuple):
+    """An entry that is not acknowledged, and how often it was given to a consumer."""
+
+    entry_id: str
+    deliveries: int
+
+
 class StreamState(NamedTuple):
     """`backlog` counts entries nobody has read, `pending` read and not applied, `lag_s` is the age of the oldest."""
 
@@ -99,12 +106,35 @@ class EventStream:
             if "BUSYGROUP" not in str(error):
                 raise
 
-    async def take_over(self, idle_ms: int, limit: int) -> list[Entry]:
-        """Entries that some consumer has read and not acknowledged for so long: they are this one's now."""
-        _, found, *_ = await self._command(
-            "XAUTOCLAIM", self._key, GROUP, self.consumer, str(idle_ms), "0-0", "COUNT", str(limit)
-        )
-        return _entries(found)
+    async def unacknowledged(self, idle_ms: int, after: str, limit: int) -> list[Delivered]:
+        """Entries that some consumer was given so long ago, with ids above `after` (`-` for all)."""
+        start = after if after == "-" else f"({after}"
+        found = await self._command("XPENDING", self._key, GROUP, "IDLE", str(idle_ms), start, "+", str(limit))
+        return [Delivered(str(entry_id), int(deliveries)) for entry_id, _, _, deliveries in found]
+
+    async def take_over(self, entry_ids: Sequence[str], idle_ms: int) -> list[Entry]:
+        """These are this consumer's now, but for what somebody else has taken meanwhile: one more delivery of each."""
+        if not entry_ids:
+            return []
+        return _entries(await self._command("XCLAIM", self._key, GROUP, self.consumer, str(idle_ms), *entry_ids))
+
+    async def ours(self, after: str, limit: int) -> list[Entry]:
+        """Entries that this consumer was given and has not acknowledged, with ids above `after` (`-` for all).
+
+        It is no delivery, as a second XREADGROUP would be: what waits for Redis to recover is no poison. But
+        nobody else takes them over for a while.
+        """
+        start = after if after == "-" else f"({after}"
+        found = await self._command("XPENDING", self._key, GROUP, start, "+", str(limit), self.consumer)
+        entry_ids = [str(one[0]) for one in found]
+        if not entry_ids:
+            return []
+        await self._command("XCLAIM", self._key, GROUP, self.consumer, "0", *entry_ids, "JUSTID")
+        reads = (self._command("XRANGE", self._key, entry_id, entry_id) for entry_id in entry_ids)
+        contents = await asyncio.gather(*reads)
+        return [
+            _entry(entry_id, read[0][1] if read else None) for entry_id, read in zip(entry_ids, contents, strict=True)
+        ]
 
     def acknowledge(self, entry_ids: Sequence[str]) -> asyncio.Future[None]:
         """These entries are applied, or buried. What waits together goes together."""
@@ -181,7 +211,7 @@ class EventReader:
     """Reads for one consumer, on a connection of its own: a read that blocks holds nothing else up.
 
     A read is sent once and never again by the connection itself: what was delivered and got lost on the way is
-    among this consumer's pending entries, and `pending` finds it.
+    not acknowledged, and `EventStream.ours` finds it.
     """
 
     def __init__(self, url: str, stream: EventStream, backend: Backend, *, timeout_s: float) -> None:
@@ -190,15 +220,9 @@ class EventReader:
 
     async def read(self, count: int, block_ms: int) -> list[Entry]:
         """New entries; waits for one at most so long, never for ever (trap T46)."""
-        return await self._read(">", "COUNT", str(count), "BLOCK", str(max(1, block_ms)))
-
-    async def pending(self, after: str, count: int) -> list[Entry]:
-        """Entries that this consumer was given and has not acknowledged, with ids above `after`."""
-        return await self._read(after, "COUNT", str(count))
-
-    async def _read(self, start: str, *options: str) -> list[Entry]:
+        options = ("COUNT", str(count), "BLOCK", str(max(1, block_ms)))
         answer = await self._commands.command(
-            "XREADGROUP", "GROUP", GROUP, self._consumer, *options, "STREAMS", self._key, start, patience_s=0.0
+            "XREADGROUP", "GROUP", GROUP, self._consumer, *options, "STREAMS", self._key, ">", patience_s=0.0
         )
         return _entries(answer[0][1]) if answer else []
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 import broker
+from broker.ingest.consumer import POISON_DELIVERIES
+from broker.observe import signals
 from tests.support.ingesting import (
     RUN,
     Replica,
@@ -321,6 +324,57 @@ async def test_what_a_dead_replica_left_another_takes_over_and_nothing_happens_t
         assert await second.statuses() == {"x": "cancelled"}
         assert (await second.parts.only_operation(RUN)).scope == "run"
     assert await observer.first_attempts() == ["x"]
+
+
+async def test_what_kills_every_process_is_buried_and_those_read_with_it_are_not(redis_url: str) -> None:
+    """Each process dies between applying and acknowledging, as soon as it has the killer."""
+    async with open_replica(redis_url, "looker", started=False) as looker:
+        (killer,) = await looker.xadd(status("created", "killer", run="run-9"))
+        await looker.xadd(*(status("created", f"good-{n}") for n in range(5)))
+        deaths = 0
+        while (await looker.stream.state()).dead == 0:
+            async with open_replica(redis_url, f"victim-{deaths}", idle=0.0, takeover=0.0, block=0.01) as victim:
+                with holding_run("run-9") as held:
+                    await wait_until(lambda: _has_died_or_all_is_done(victim, held), "the end of the process", 30.0)
+                    await victim.consumer.close(0.0)
+                deaths += held.is_set()
+        assert deaths == POISON_DELIVERIES
+        (dead,) = await looker.stream.dead()
+        assert (dead.source_id, dead.code) == (killer, "poison")
+        assert f"given out {POISON_DELIVERIES} times" in dead.reason
+        assert len(await looker.statuses()) == 5
+        assert (await looker.stream.state()).pending == 0
+
+
+@contextmanager
+def holding_run(run_id: str) -> Iterator[asyncio.Event]:
+    """Who has applied something of this run comes no further; the event says that somebody stands there."""
+    arrived, never = asyncio.Event(), asyncio.Event()
+
+    async def listener(point: str, subject: str) -> None:
+        if (point, subject) == ("ingest.applied", run_id):
+            arrived.set()
+            await never.wait()
+
+    with signals.listening(listener):
+        yield arrived
+
+
+async def _has_died_or_all_is_done(replica: Replica, died: asyncio.Event) -> bool:
+    state = await replica.stream.state()
+    return died.is_set() or (state.backlog, state.pending) == (0, 0)
+
+
+async def test_what_waits_for_redis_is_no_poison(redis_url: str) -> None:
+    """To be read again by the one who has it is no delivery, however often."""
+    async with open_replica(redis_url, "one", started=False) as one:
+        await one.stream.ensure_group()
+        ids = await one.xadd(status("created", "a"), status("created", "b"))
+        await one.parts.backend.commands.command("XREADGROUP", "GROUP", "ingest", "one", "STREAMS", "cb:events", ">")
+        for _ in range(POISON_DELIVERIES + 1):
+            assert [entry.entry_id for entry in await one.stream.ours("-", 10)] == ids
+        assert [entry.entry_id for entry in await one.stream.ours(ids[0], 10)] == ids[1:]
+        assert {entry.deliveries for entry in await one.stream.unacknowledged(0, "-", 10)} == {1}
 
 
 async def test_two_replicas_share_the_stream(redis_url: str) -> None:
