@@ -17,6 +17,8 @@ from broker.cli import quick_interrupt
 from broker.cli.cancellations import cancellations
 from broker.cli.demo.command import demo
 from broker.cli.doctor import doctor
+from broker.cli.events.dead import dead as dead_events
+from broker.cli.events.replay import replay
 from broker.cli.exec import exec_command
 from broker.cli.execution.cancel import cancel
 from broker.cli.execution.cancel_run import cancel_run
@@ -95,4 +97,5 @@ _group(
     "run", "Look at a run: its tree, the report of its cancel, its log.", tree=tree, report=report, watch=watch, log=log
 )
 _group("worker", "The processes that hold executions.", list=list_workers, dead=dead)
+_group("events", "Events of control planes that could not be applied.", dead=dead_events, replay=replay)
 _group("token", "Who may talk to a server.", "broker.server.tokens", new=new)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from broker.errors import InvalidInput, NotFound
-from broker.store.streams import DeadEntry, EventStream
+from broker.store.streams import DeadEntry as DeadEntry  # noqa: PLC0414 - pages of it leave this layer
+from broker.store.streams import EventStream
 
 PAGE_LIMIT = 1000
-_DEAD_ID = re.compile(r"\d{1,20}-\d{1,20}")
+_DEAD_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 
 class DeadPage(NamedTuple):

@@ -11,10 +11,12 @@ from starlette.responses import Response
 from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult
 from broker.cancel.survey import Preview
 from broker.cancel.views import Cancellations, CancellationView, ExecutionView, RunView
+from broker.ingest.dead import DeadEntry, DeadPage
 from broker.ingest.publish import Published
 from broker.protocol.http import answers as http
 from broker.protocol.records import AuditEntry, as_time, rfc3339
 from broker.protocol.states import Disposition, Scope
+from broker.server.problems import printable
 
 PREFIX = "/api/v1"
 
@@ -273,3 +275,20 @@ def events_answer(published: Sequence[Published]) -> http.EventsAnswer:
         if one.error is not None
     ]
     return http.EventsAnswer(accepted=len(published) - len(refused), refused=refused)
+
+
+def dead_events_answer(page: DeadPage) -> http.DeadEventsAnswer:
+    return http.DeadEventsAnswer(events=list(map(_dead_event, page.entries)), next_cursor=page.cursor)
+
+
+def _dead_event(one: DeadEntry) -> http.DeadEventAnswer:
+    """Bytes that were no text show as `?`; a replay sends them as they were."""
+    return http.DeadEventAnswer(
+        dead_id=one.dead_id,
+        source_id=one.source_id,
+        refused_at=rfc3339(as_time(int(one.dead_id.split("-")[0]) * 1000)),
+        error=one.code,
+        message=printable(one.reason),
+        event=printable(one.payload),
+        cut=one.cut,
+    )

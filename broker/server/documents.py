@@ -72,6 +72,17 @@ AUDIT: Example = {
 }
 EVENT: Example = {"v": 1, "type": "execution.created", "run_id": "run-1", "execution_id": "leaf-1"}
 EVENTS: Example = {"accepted": 1, "refused": [{"index": 1, "error": "invalid_input", "message": "event is not JSON"}]}
+DEAD_EVENTS: Example = {
+    "events": [{
+        "dead_id": "1795342312489-0", "source_id": "1795342312480-0", "refused_at": _AT, "error": "invalid_id",
+        "message": "execution_id 'a|b': allowed are 1 to 200 of A-Z a-z 0-9 . _ : @ -",
+        "event": '{"v":1,"type":"execution.created","execution_id":"a|b"}', "cut": False,
+    }],
+}  # fmt: skip
+REPLAYED: Example = {
+    "replayed": [{"dead_id": "1795342312489-0", "entry_id": "1795342390000-0"}],
+    "refused": [{"dead_id": "1-0", "error": "not_found", "message": "dead event 1-0 not found"}],
+}
 LIVE: Example = {"status": "ok", "checks": {}}
 READY: Example = {"status": "ok", "checks": {"redis": "ok", "scripts": "ok", "listener": "ok"}}
 

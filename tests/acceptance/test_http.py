@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.support.http import Server, register, serving
 from tests.support.wait import wait_until_sync
@@ -248,3 +249,37 @@ def test_the_names_of_what_still_runs_come_in_pages(http: httpx.Client) -> None:
     names = {one["execution_id"] for page in (first, last) for one in page["still_running"]}
     assert len(names) == first["totals"]["still_running"] == 1001
     assert http.get("/api/v1/runs/run-1/cancellation", params={"cursor": "x"}).status_code == 400
+
+
+def test_dead_events_are_listed_in_pages_and_replayed(http: httpx.Client, redis_url: str) -> None:
+    bad = [b'{"v":1,"type":"execution.created","execution_id":"a|b"}', b"\xff", b"x" * 70_000]
+    with redis.Redis.from_url(redis_url) as client:
+        for one in bad:
+            client.xadd("cb:events", {"event": one})
+
+    def dead(**query: str) -> dict[str, Any]:
+        answer: dict[str, Any] = http.get("/api/v1/events/dead", params=query).json()
+        return answer
+
+    wait_until_sync(lambda: len(dead()["events"]) == 3, "all to be refused")
+    first = dead(limit="2")
+    second = dead(limit="2", cursor=first["next_cursor"])
+    listed = [*first["events"], *second["events"]]
+    assert "next_cursor" not in second
+    named = {one["event"][:60]: one for one in listed}
+    invalid = named[bad[0].decode()]
+    assert (invalid["error"], "a|b" in invalid["message"], invalid["cut"]) == ("invalid_id", True, False)
+    (cut,) = [one for one in listed if one["cut"]]
+    ids = [invalid["dead_id"], cut["dead_id"], "1-0"]
+    answer = http.post("/api/v1/events/replay", json={"ids": ids}).json()
+    assert [one["dead_id"] for one in answer["replayed"]] == ids[:1]
+    assert [(one["dead_id"], one["error"]) for one in answer["refused"]] == [
+        (ids[1], "invalid_input"),
+        (ids[2], "not_found"),
+    ]
+    wait_until_sync(lambda: len(dead()["events"]) == 3, "it to be refused again")
+    assert ids[0] not in {one["dead_id"] for one in dead()["events"]}
+    bodies: list[dict[str, Any]] = [{"ids": []}, {"ids": ["-"]}, {"ids": ["\u0661-\u0661"]}, {}]
+    for body in bodies:
+        assert http.post("/api/v1/events/replay", json=body).status_code == 400, body
+    assert http.get("/api/v1/events/dead", params={"cursor": "x"}).status_code == 400

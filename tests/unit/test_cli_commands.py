@@ -367,3 +367,51 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(cli: Cli, monkeypatch: pyt
 def test_doctor_of_a_redis_that_is_not_there_is_6(cli: Cli) -> None:
     code, out, error = cli("doctor", "--redis-url", "redis://127.0.0.1:1/0")
     assert (code, out, error.count("\n")) == (6, "", 1)
+
+
+def _dead_event(dead_id: str, **fields: Any) -> dict[str, Any]:
+    known = {"dead_id": dead_id, "source_id": "1-0", "refused_at": AT, "error": "invalid_id", "message": "a|b"}
+    return {**known, "event": '{"execution_id":"a|b"}', **fields}
+
+
+def test_dead_events_are_a_table_with_what_they_were(cli: Cli) -> None:
+    events = [_dead_event("5-0"), _dead_event("6-0", event="x\x1b[31m" * 100)]
+    with stub_server(_routes(dead={"events": events})) as server:
+        code, out, error = cli("events", "dead", "--server", server.url)
+        _, raw, _ = cli("events", "dead", "--json", "--server", server.url)
+    assert (code, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[1].split() == ["5-0", AT, "invalid_id", "a|b"]
+    assert lines[2] == '  {"execution_id":"a|b"}'
+    assert lines[4].endswith("… (600 characters)")
+    assert "\x1b" not in out
+    assert json.loads(raw)["events"] == events
+    with stub_server(_routes(dead={"events": []})) as server:
+        assert cli("events", "dead", "--server", server.url)[1].startswith("No dead events")
+
+
+def test_replay_names_what_was_not_replayed(cli: Cli) -> None:
+    gone = {"dead_id": "6-0", "error": "not_found", "message": "dead event 6-0 not found"}
+    answer = {"replayed": [{"dead_id": "5-0", "entry_id": "7-0"}], "refused": [gone]}
+    with stub_server(_routes(replay=answer)) as server:
+        code, out, _ = cli("events", "replay", "5-0", "6-0", "--server", server.url)
+    assert (code, out.splitlines()) == (1, ["1 event replayed", "Not replayed: 6-0: dead event 6-0 not found"])
+    assert server.asked[0].body == {"ids": ["5-0", "6-0"]}
+    with stub_server(_routes(replay={"refused": [gone]})) as server:
+        assert cli("events", "replay", "6-0", "--server", server.url)[0] == 4
+
+
+def test_replay_of_all_is_what_is_listed_and_whole(cli: Cli) -> None:
+    pages = [
+        {"events": [_dead_event("5-0"), _dead_event("6-0", cut=True)], "next_cursor": "6-0"},
+        {"events": [_dead_event("7-0")]},
+    ]
+    replayed = {"replayed": [{"dead_id": one, "entry_id": "9-0"} for one in ("5-0", "7-0")]}
+    with stub_server(_routes(dead=pages, replay=replayed)) as server:
+        code, out, _ = cli("events", "replay", "--all", "--json", "--server", server.url)
+    assert (code, json.loads(out)) == (0, {**replayed, "refused": []})
+    assert server.asked[-1].body == {"ids": ["5-0", "7-0"]}
+    with stub_server(_routes(dead={"events": []})) as server:
+        assert cli("events", "replay", "--all", "--server", server.url)[:2] == (0, "No dead events to replay\n")
+    assert cli("events", "replay", "--all", "5-0")[0] == 2
+    assert cli("events", "replay")[0] == 2

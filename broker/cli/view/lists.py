@@ -8,7 +8,16 @@ from broker.cli.terminal import Paint
 from broker.cli.view.report import target_of
 from broker.cli.view.words import columns, count, counts, duration, quoted
 from broker.cli.visible import visible
-from broker.protocol.http.answers import AuditEntryAnswer, CancellationAnswer, WorkerAnswer
+from broker.protocol.http.answers import (
+    AuditEntryAnswer,
+    CancellationAnswer,
+    DeadEventAnswer,
+    ReplayAnswer,
+    WorkerAnswer,
+)
+
+EVENT_SHOWN = 200
+"""Characters of a refused event; with --json it is all there."""
 
 
 def log_lines(entries: Sequence[AuditEntryAnswer], paint: Paint) -> list[str]:
@@ -41,6 +50,29 @@ def worker_lines(workers: Sequence[WorkerAnswer], paint: Paint) -> list[str]:
         return ["No workers: none has sent a heartbeat"]
     head = ("worker", "incarnation", "state", "held", "last seen", "agent node")
     return columns([head, *map(_worker, workers)], paint)
+
+
+def dead_event_lines(events: Sequence[DeadEventAnswer], paint: Paint) -> list[str]:
+    """A refused event: a line of the table, and below it what it was."""
+    if not events:
+        return ["No dead events: everything that was said could be applied"]
+    rows = [(visible(one.dead_id), visible(one.refused_at), visible(one.error), visible(one.message)) for one in events]
+    head, *lines = columns([("id", "at", "code", "reason"), *rows], paint)
+    shown = [(line, f"  {_shortened(one.event)}") for line, one in zip(lines, events, strict=True)]
+    return [head, *(line for pair in shown for line in pair)]
+
+
+def replay_lines(answer: ReplayAnswer) -> list[str]:
+    """How many went back, and each that did not."""
+    if not answer.replayed and not answer.refused:
+        return ["No dead events to replay"]
+    refused = [f"Not replayed: {visible(one.dead_id)}: {visible(one.message)}" for one in answer.refused]
+    return [f"{count(len(answer.replayed), 'event')} replayed", *refused]
+
+
+def _shortened(event: str) -> str:
+    text = visible(event[: EVENT_SHOWN + 1])
+    return text if len(event) <= EVENT_SHOWN else f"{text[:EVENT_SHOWN]}… ({len(event):,} characters)"
 
 
 def _cancellation(one: CancellationAnswer) -> tuple[str, ...]:

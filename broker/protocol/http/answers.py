@@ -349,6 +349,47 @@ class EventsAnswer(Answer):
     refused: list[RefusedEventAnswer] = Field(default_factory=list)
 
 
+class DeadEventAnswer(Answer):
+    """An event that could not be applied. `source_id` was its id in the stream; with `cut` it is not all there."""
+
+    dead_id: str
+    source_id: str
+    refused_at: str
+    error: str
+    message: str
+    event: str
+    cut: bool = False
+
+
+class DeadEventsAnswer(Answer):
+    """A page of refused events, oldest first."""
+
+    events: list[DeadEventAnswer]
+    next_cursor: str | None = None
+
+
+class ReplayedEventAnswer(Answer):
+    """A refused event that is on the stream again, with its new id there."""
+
+    dead_id: str
+    entry_id: str
+
+
+class NotReplayedAnswer(Answer):
+    """One that is still where it was, or was not there."""
+
+    dead_id: str
+    error: str
+    message: str
+
+
+class ReplayAnswer(Answer):
+    """What became of each, in the order given."""
+
+    replayed: list[ReplayedEventAnswer] = Field(default_factory=list)
+    refused: list[NotReplayedAnswer] = Field(default_factory=list)
+
+
 class HealthAnswer(Answer):
     """`checks` says for each part "ok", or what is wrong."""
 

@@ -19,6 +19,8 @@ WAIT_LIMIT_MS = 60_000
 """Longest patience of a long poll."""
 DURATION_LIMIT_MS = 365 * 24 * 3_600_000
 PAGE_LIMIT = 1_000
+REPLAY_LIMIT = 1_000
+"""Dead events that are replayed at once."""
 
 Id = Annotated[str, Field(max_length=ID_LIMIT)]
 """The grammar is checked by `check_id` when it is used; the length here."""
@@ -112,6 +114,14 @@ class HeartbeatRequest(Request):
 class DeadRequest(Request):
     incarnation: Annotated[int, Field(ge=1)]
     reason: Text | None = None
+
+
+class ReplayRequest(Request):
+    """Ids of dead events, in the order in which they are to go back."""
+
+    ids: Annotated[
+        list[Annotated[str, Field(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]], Field(min_length=1, max_length=REPLAY_LIMIT)
+    ]
 
 
 class CancelQuery(Request):

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broker.errors import InvalidInput, UnsupportedMediaType
-from broker.protocol.http.answers import EventsAnswer
-from broker.protocol.http.requests import EXECUTIONS_LIMIT
-from broker.server.answers import events_answer, respond
+from broker.errors import InvalidInput, NotFound, UnsupportedMediaType
+from broker.protocol.http.answers import (
+    DeadEventsAnswer,
+    EventsAnswer,
+    NotReplayedAnswer,
+    ReplayAnswer,
+    ReplayedEventAnswer,
+)
+from broker.protocol.http.requests import EXECUTIONS_LIMIT, PAGE_LIMIT, ReplayRequest
+from broker.server.answers import dead_events_answer, events_answer, respond
 from broker.server.auth import Guarded, needs
 from broker.server.context import broker_of
-from broker.server.documents import EVENTS, EVENTS_BODY, documented
+from broker.server.documents import DEAD_EVENTS, EVENTS, EVENTS_BODY, REPLAYED, documented
+from broker.server.paging import Limit
 from broker.server.tokens import Right
 
 router = APIRouter(prefix="/api/v1", route_class=Guarded)
+
+After = Annotated[str | None, Query(max_length=41, description="`next_cursor` of the page before")]
 
 _LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
@@ -36,6 +46,38 @@ async def publish(request: Request) -> Response:
     if len(events) > EXECUTIONS_LIMIT:
         raise InvalidInput(f"{len(events)} events: allowed are up to {EXECUTIONS_LIMIT} at once")
     return respond(events_answer(await broker_of(request).publish_events(events)))
+
+
+@router.get(
+    "/events/dead",
+    tags=["report"],
+    summary="Events that could not be applied, and why",
+    responses=documented(DeadEventsAnswer, DEAD_EVENTS, (400,)),
+    openapi_extra=needs(Right.OBSERVE),
+)
+async def dead(request: Request, cursor: After = None, limit: Limit = PAGE_LIMIT) -> Response:
+    """Oldest first; about 10,000 are kept."""
+    return respond(dead_events_answer(await broker_of(request).dead_events(cursor, limit)))
+
+
+@router.post(
+    "/events/replay",
+    tags=["register"],
+    summary="Put refused events back on the stream",
+    responses=documented(ReplayAnswer, REPLAYED, (400, 413, 415)),
+    openapi_extra=needs(Right.PUBLISH),
+)
+async def replay(request: Request, body: ReplayRequest) -> Response:
+    """One after the other, in this order. One that is refused again is listed again, with a new id."""
+    broker, answer = broker_of(request), ReplayAnswer()
+    for dead_id in body.ids:
+        try:
+            entry_ids = await broker.replay_events([dead_id])
+        except (InvalidInput, NotFound) as error:
+            answer.refused.append(NotReplayedAnswer(dead_id=dead_id, error=error.code, message=str(error)))
+        else:
+            answer.replayed.append(ReplayedEventAnswer(dead_id=dead_id, entry_id=entry_ids[dead_id]))
+    return respond(answer)
 
 
 def _parse(body: bytes, kind: str) -> list[object]:

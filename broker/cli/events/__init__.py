@@ -1,0 +1,1 @@
+"""`broker events …`: what control planes said and nobody could apply."""
