@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import NamedTuple, Self, TypedDict, Unpack
 
+from broker.cancel.census import Census
 from broker.cancel.engine import Engine
 from broker.cancel.follow import AckFeed
 from broker.cancel.lookup import Lookup
@@ -19,7 +20,8 @@ from broker.cancel.watch import Watches
 from broker.config import cancel_terms, check_count, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
 from broker.errors import BrokerError, InvalidInput, NotFound
-from broker.ingest.consumer import Consumer
+from broker.figures import Figures
+from broker.ingest.consumer import Consumer, IngestCounts
 from broker.ingest.dead import DeadPage, list_dead, replay_dead
 from broker.ingest.publish import Published, publish_events
 from broker.observe.log import get_logger
@@ -31,6 +33,7 @@ from broker.store.backend import Backend
 from broker.store.checks import Finding, check_durability, check_server
 from broker.store.claims import Claims, Registration
 from broker.store.commands import Commands
+from broker.store.counts import Counts
 from broker.store.keys import NAMESPACE, Lifetimes
 from broker.store.operations import CancelTerms, Operations
 from broker.store.probe import Probe
@@ -127,13 +130,16 @@ class Broker:
             self._url, namespace=self._namespace, lifetimes=Lifetimes(), timeout_s=self._timeout_s
         )
         stack.push_async_callback(backend.close)
-        feed = AckFeed(backend.keys.ack_channel)
+        feed, driver = AckFeed(backend.keys.ack_channel), default_worker_id()
 
         def confirmed(channels: frozenset[str]) -> None:
             feed.missed(channels)
             self.remote.confirmed(channels)
 
-        feed.subscriptions = Subscriptions(self._url, connect_timeout_s=self._timeout_s, on_confirmed=confirmed)
+        feed.subscriptions = Subscriptions(
+            self._url, connect_timeout_s=self._timeout_s, on_confirmed=confirmed,
+            control_channel=backend.keys.control_channel(driver), publish=backend.commands.publish,
+        )  # fmt: skip
         stack.push_async_callback(feed.subscriptions.close)
         self.remote = RemoteWorkers(backend, feed.subscriptions)
         self.http_workers = HttpWorkers(self.remote)
@@ -142,8 +148,9 @@ class Broker:
         self._probe = Probe(backend, feed.subscriptions)
         self._subscriptions = feed.subscriptions
         self._reads, self._claims, self._roster = Reads(backend), Claims(backend), Roster(backend)
-        operations = Operations(backend, driver=default_worker_id())
+        operations = Operations(backend, driver)
         self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
+        counts, census = Counts(backend), Census(self._reads, operations, self._lookup)
         self._engine = Engine(operations, self._reads, feed, self._replication(stack))
         backend.commands.on_new_server = self._engine.memory.server_changed
         stack.push_async_callback(self._engine.close)
@@ -152,14 +159,17 @@ class Broker:
         self._watches = Watches(self._engine.follow)
         stack.push_async_callback(self._watches.close)
         if self._sweeping:
-            sweep = Sweep(operations, self._reads, self._claims, self._engine)
+            sweep = Sweep(operations, self._reads, self._claims, self._engine, counts)
             sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
             stack.push_async_callback(_end, sweeping)
         self._stream = EventStream(backend, consumer=operations.driver)
+        ingested = IngestCounts()
         if self._ingesting:
             consumer = Consumer.connect(self._url, backend, self._stream, self._claims, self._engine)
+            ingested = consumer.counts
             consumer.start()
             stack.push_async_callback(consumer.close)
+        self.figures = Figures(backend, feed.subscriptions, counts, census, self._stream, ingested)
 
     def _replication(self, stack: AsyncExitStack) -> Replication | None:
         """A connection of its own: WAIT holds it up."""

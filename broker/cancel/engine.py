@@ -25,6 +25,7 @@ from broker.cancel.survey import Snapshot, Survey
 from broker.cancel.walk import Walk
 from broker.errors import NotFound, StoreRefused
 from broker.observe import signals
+from broker.observe.events import CANCEL_FAILED, CANCEL_STARTED
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Order, Status
@@ -143,6 +144,10 @@ class Engine:
         opened = await self._operations.open(run_id, cancel_id, terms, listed_at_us)
         if not opened.repeated:
             self.memory.remember(run_id, opened.operation, terms)
+            log.info(
+                CANCEL_STARTED, run_id=run_id, cancel_id=opened.operation.cancel_id, scope=terms.scope.value,
+                target=terms.target or None, requested_by=terms.requested_by, reason=terms.reason,
+            )  # fmt: skip
         await signals.reached("cancel.gated", opened.operation.cancel_id)
         return opened
 
@@ -277,7 +282,7 @@ class Engine:
     def _driven(self, task: asyncio.Task[None]) -> None:
         self._driving.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("cancel.drive.failed", task=task.get_name(), error=str(task.exception()))
+            log.error(CANCEL_FAILED, task=task.get_name(), error=str(task.exception()))
 
     async def close(self) -> None:
         """Hands what is still being driven to other processes: their sweep takes it over."""

@@ -97,7 +97,7 @@ class Lookup:
             settled_at=as_time(operation.settled_at_us),
             outstanding=len(outstanding),
             oldest_age=max(0, evidence.now_us - oldest_us) / 1e6,
-            causes=Counter(_cause(one, evidence) for one in evidence.executions),
+            causes=Counter(straggler_cause(one, evidence) for one in evidence.executions),
         )
 
     # --- evidence of some executions ----------------------------------------------------------------
@@ -141,7 +141,8 @@ class Lookup:
         )
 
 
-def _cause(execution_id: str, evidence: Evidence) -> str:
+def straggler_cause(execution_id: str, evidence: Evidence) -> str:
+    """Why one that was told still runs: a word of Cause."""
     record = evidence.executions[execution_id]
     worker_id = evidence.worker_of_slot.get(record.slot) if record.slot else None
     worker = evidence.workers.get(worker_id) if worker_id else None

@@ -8,7 +8,7 @@ from broker.protocol.states import Scope
 from broker.store.operations import Operations
 from broker.store.reads import Reads
 
-SETTLED_DUE_US = 60_000_000  # a settled operation stays on the work list: evidence can still come
+SETTLED_DUE_US = 2_000_000  # soon summed up; it stays on the work list after that: evidence can still come
 
 
 class Settler:

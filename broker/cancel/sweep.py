@@ -15,11 +15,13 @@ from collections.abc import Iterable
 from broker.cancel.engine import Engine
 from broker.cancel.liveness import Liveness, Unsettled
 from broker.cancel.settle import SETTLED_DUE_US, Settler
+from broker.cancel.summary import Summary
 from broker.errors import BrokerError
 from broker.observe import signals
 from broker.observe.log import get_logger
 from broker.protocol.records import IntentRecord, OperationRecord
 from broker.store.claims import Claims
+from broker.store.counts import Counts
 from broker.store.operations import CHUNK, Operations
 from broker.store.reads import Reads
 
@@ -27,6 +29,7 @@ log = get_logger("broker.cancel")
 
 SECOND_US = 1_000_000
 HOUR_US = 3_600_000_000
+GIVEN_UP_US = 300 * SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
 LONGEST_PAUSE_US = 60 * SECOND_US
 LONGEST_LOOK_US = 15 * SECOND_US  # a heart that has stopped, and a process that has replaced one, are seen by looking
@@ -35,13 +38,15 @@ LONGEST_LOOK_US = 15 * SECOND_US  # a heart that has stopped, and a process that
 class Sweep:
     """Looks at the work list every second, as long as `keep` runs."""
 
-    def __init__(self, operations: Operations, reads: Reads, claims: Claims, engine: Engine) -> None:
+    def __init__(self, operations: Operations, reads: Reads, claims: Claims, engine: Engine, counts: Counts) -> None:
         self._operations = operations
         self._reads = reads
         self._claims = claims
         self._settler = Settler(operations, reads)
         self._liveness = Liveness(reads, claims)
         self._engine = engine
+        self._counts = counts
+        self._summary = Summary(operations, reads)
 
     async def keep(self, every_s: float = 1.0) -> None:
         """Sweeps until it is cancelled; an error costs one look. A look that takes long delays no other."""
@@ -91,6 +96,7 @@ class Sweep:
             return
         due_us = await self._second_chance(run_id, operation, now_us)
         await self._settler.leave(run_id, operation, due_us)
+        await self._counts.carry(run_id)
 
     async def _not_ours(self, run_id: str, cancel_id: str, code: str, now_us: int) -> None:
         """Another process drives it; or the operation is gone with its run, or is not there yet."""
@@ -103,6 +109,7 @@ class Sweep:
     async def _second_chance(self, run_id: str, operation: OperationRecord, now_us: int) -> int:
         """Settles or tells again; answers when the operation is due next."""
         if operation.state == "settled":
+            await self._summary.write(run_id, operation)
             return now_us + HOUR_US
         in_scope = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
         unsettled = await self._liveness.look(run_id, in_scope)
@@ -114,7 +121,7 @@ class Sweep:
         if now_us > operation.give_up_us:
             if "given_up" not in operation.remarked:
                 await self._remark(run_id, operation, "given_up")
-            return now_us + HOUR_US
+            return now_us + GIVEN_UP_US
         return await self._redeliver(run_id, operation, unsettled, now_us)
 
     async def _remark(self, run_id: str, operation: OperationRecord, event: str) -> None:

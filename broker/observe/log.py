@@ -1,8 +1,9 @@
 """Loggers of this package: structlog on top of the standard library's logging.
 
 A library does not choose where its host's logs go, so nothing is printed unless the host configures
-logging (warnings reach stderr, as the standard library does it). Events are one JSON object a line, which
-also escapes every id and text that came from outside (DESIGN section 6, trap T33).
+logging (warnings reach stderr, as the standard library does it). Events are one JSON object a line, or
+for a person at a terminal if the host asks for it; both escape every id and text that came from outside (DESIGN
+section 6, trap T33).
 """
 
 from __future__ import annotations
@@ -10,6 +11,22 @@ from __future__ import annotations
 import logging
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+_as_json = structlog.processors.JSONRenderer()
+_console: structlog.dev.ConsoleRenderer | None = None
+
+
+def use_console(*, colors: bool = True) -> None:
+    """From now on lines are for a person at a terminal; control characters in values are shown, not obeyed."""
+    global _console
+    _console = structlog.dev.ConsoleRenderer(
+        colors=colors, repr_native_str=True, exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _render(logger: WrappedLogger, name: str, event: EventDict) -> str | bytes:
+    return (_as_json if _console is None else _console)(logger, name, event)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
@@ -21,7 +38,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            _render,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -62,15 +62,17 @@ class Access:
             if answered.status is None:
                 await unexpected()(scope, receive, answered.send)
         finally:
-            route = getattr(scope.get("route"), "path_format", None)
+            route = getattr(scope.get("route"), "path_format", None) or "unknown"
+            seconds, status = time.monotonic() - began, answered.status or 499
+            scope["app"].state.context.traffic.note(route, scope["method"], status, seconds)
             log.info(
                 "request",
                 request_id=request_id,
                 method=scope["method"],
-                route=route or "unknown",
+                route=route,
                 params={name: str(value)[:_LOGGED] for name, value in (scope.get("path_params") or {}).items()},
-                status=answered.status or 499,
-                duration_ms=round((time.monotonic() - began) * 1000, 3),
+                status=status,
+                duration_ms=round(seconds * 1000, 3),
                 caller=scope["state"].get("caller"),
             )
 

@@ -13,7 +13,7 @@ from broker.server import docs, health, problems
 from broker.server.access import Access
 from broker.server.context import Context
 from broker.server.patience import Patience
-from broker.server.routes import cancellations, events, executions, runs, workers
+from broker.server.routes import cancellations, events, executions, metrics, runs, workers
 from broker.server.routes.compatible import compatible_routes
 from broker.server.tokens import Tokens
 
@@ -28,6 +28,7 @@ _SCHEMES = {
 }
 ROUTERS = (
     health.router,
+    metrics.router,
     executions.router,
     runs.router,
     cancellations.router,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
 
 from broker.control import Broker
+from broker.server.metrics import Traffic
 from broker.server.patience import Patience
 from broker.server.tokens import Tokens
 
@@ -19,6 +20,7 @@ class Context:
     broker: Broker
     tokens: Tokens
     patience: Patience
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 def context_of(request: Request) -> Context:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
@@ -251,7 +252,8 @@ class Canary:
     """A message to ourselves, through the command connection: only its return shows that messages arrive (T4).
 
     Made for the life of the listener; `keep` runs beside each connection and raises ConnectionSilent when the
-    canary was published and is not back `deadline_s` later.
+    canary was published and is not back `deadline_s` later. `back_at` is when one was last back (at first: when this
+    was made), by `time.monotonic`; `failures` counts those that could not be sent or did not come back.
     """
 
     def __init__(self, channel: str, publish: Publish, every_s: float, deadline_s: float) -> None:
@@ -259,11 +261,14 @@ class Canary:
         self._every_s, self._deadline_s = every_s, deadline_s
         self._payload = CANARY_PREFIX
         self._back = asyncio.Event()
+        self.failures = 0
+        self.back_at = time.monotonic()
 
     def take(self, payload: bytes) -> bool:
         """True if this was a canary: the one waited for, a late one, or one of another process."""
         if payload == self._payload:
             self._back.set()
+            self.back_at = time.monotonic()
         return payload.startswith(CANARY_PREFIX)
 
     async def keep(self) -> None:
@@ -276,9 +281,11 @@ class Canary:
                     await self._publish(self._channel, self._payload)
             except Exception as error:  # noqa: BLE001 - whatever the owner publishes with
                 # The trouble of the command connection is not ours: PING judges this one.
+                self.failures += 1
                 log.warning("subscriptions.canary.failed", error=repr(error))
                 continue
             if not await self._returned():
+                self.failures += 1
                 raise ConnectionSilent(f"the canary was not back in {self._deadline_s} s")
 
     async def _returned(self) -> bool:

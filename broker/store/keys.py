@@ -14,6 +14,11 @@
 | `<ns>:{R}:log` | stream, about 1,000 entries | with the run | audit of every operation |
 | `<ns>:{R}:open` | set | with the run | cancel ids that are not settled |
 | `<ns>:{R}:idempotency` | hash | with the run | open_cancel: client's key → cancel id |
+| `<ns>:{R}:counts` | hash | with the run | every script that counts: field → number (store/counts.py) |
+| `<ns>:{R}:counts:batch` | hash | with the run | collect_counts: what is on its way to the counts of all |
+| `<ns>:{#}:counts` | hash | never: the counters of all runs, of a bounded number of fields | add_counts |
+| `<ns>:{#}:nodes` | set, at most 50 | never: the agent nodes that have a label of their own | add_counts |
+| `<ns>:{#}:batch:<R>:<id>` | string | 8 d, an hour once the run knows of it | add_counts: this batch is counted |
 | `<ns>:execution:<id>` | string | 30 d | index: execution id → run, verified at every use |
 | `<ns>:open` | zset | never: the work list of all replicas, one entry an operation | list_operation, sweep |
 | `<ns>:events` | stream | never: trimmed below the oldest pending entry of the group | control planes, publish |
@@ -62,6 +67,8 @@ class RunKeys(NamedTuple):
     log: str
     open_cancels: str
     idempotency: str
+    counts: str
+    counts_batch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class Keys:
 
     def run(self, run_id: str) -> RunKeys:
         prefix = self.channels(run_id)
-        names = (*RunKeys._fields[:-2], "open", "idempotency")
+        names = (*RunKeys._fields[:-4], "open", "idempotency", "counts", "counts:batch")
         return RunKeys(*(prefix + name for name in names))
 
     def cancel_channel(self, run_id: str, execution_id: str) -> str:
@@ -102,6 +109,18 @@ class Keys:
 
     def declared_dead(self, worker_id: str) -> str:
         return f"{self.namespace}:worker-dead:{worker_id}"
+
+    @property
+    def counts(self) -> str:
+        """`#` is in no id, so no run shares the slot of what is counted of all runs."""
+        return f"{self.namespace}:{{#}}:counts"
+
+    @property
+    def nodes(self) -> str:
+        return f"{self.namespace}:{{#}}:nodes"
+
+    def counted_batch(self, run_id: str, batch_id: str) -> str:
+        return f"{self.namespace}:{{#}}:batch:{run_id}:{batch_id}"
 
     @property
     def events(self) -> str:

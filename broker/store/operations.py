@@ -19,6 +19,7 @@ from broker.store.backend import Backend
 
 LEASE_US = 5_000_000
 CHUNK = 100  # executions a script call: holds Redis 1.5 to 2 ms (trap T48)
+OPEN_WITHIN_US = 360_000_000  # every open operation is due again within this; settled ones seldom are
 CHUNKS_IN_FLIGHT = 8  # about 16 ms of Redis: enough to keep it busy, short enough for others to get in
 
 
@@ -219,9 +220,12 @@ class Operations:
         )
         return int(answer[0]) if code == "published" else 0
 
-    async def remark(self, run_id: str, operation: OperationRecord, event: str, detail: str) -> None:
-        """Notes `overdue` or `given_up` in the audit, once; not where a newer driver is there."""
-        await self._backend.on_run(
+    async def remark(self, run_id: str, operation: OperationRecord, event: str, detail: str) -> bool:
+        """Notes `overdue`, `given_up` or `summed_up`, once; True where it was this call that did.
+
+        Not where a newer driver is there. `summed_up` stands for one settlement: it may come again after a reopening.
+        """
+        code, *_ = await self._backend.on_run(
             self._backend.scripts.remark,
             run_id,
             cancel_id=operation.cancel_id,
@@ -229,6 +233,7 @@ class Operations:
             event=event,
             detail=detail,
         )
+        return str(code) == "noted"
 
     async def due(self, limit: int = 100) -> list[tuple[str, str]]:
         """Operations on the work list whose time has come: (run id, cancel id)."""
@@ -249,6 +254,15 @@ class Operations:
             found.update(dict.fromkeys(page[0::2]))
             if str(cursor) == "0":
                 return [_split_entry(entry) for entry in found]
+
+    async def listed_soon(self, within_us: int, limit: int) -> dict[tuple[str, str], int]:
+        """Entries of the work list that are due within that time: (run id, cancel id) → when, Redis time in us."""
+        until_us = await self.now_us() + within_us
+        flat = await self._backend.commands.command(
+            "ZRANGE", self._backend.keys.work_list, "-inf", str(until_us), "BYSCORE", "LIMIT", "0", str(limit),
+            "WITHSCORES",
+        )  # fmt: skip
+        return {_split_entry(one): int(float(due)) for one, due in zip(flat[0::2], flat[1::2], strict=True)}
 
     async def due_at(self, run_id: str, cancel_id: str) -> int | None:
         score = await self._backend.commands.command("ZSCORE", self._backend.keys.work_list, f"{run_id}|{cancel_id}")

@@ -57,6 +57,13 @@ class WorkerState(NamedTuple):
         return f"newer incarnation {self.newest}"
 
 
+class Waiting(NamedTuple):
+    """How many executions of a run were told and are not settled, and when the first of them was told (0: none)."""
+
+    number: int
+    oldest_us: int
+
+
 class Gates(NamedTuple):
     """The closed gates of a run: the cancel id of the run's own, and of each subtree's by its target.
 
@@ -141,6 +148,16 @@ class Reads:
         async for page in self._scan(self._backend.run(run_id).unsettled, "ZSCAN"):
             found.update(zip(page[0::2], map(float, page[1::2]), strict=True))
         return sorted(found, key=lambda one: (found[one], one))
+
+    async def waiting(self, run_id: str) -> Waiting:
+        key, command = self._backend.run(run_id).unsettled, self._backend.commands.command
+        count, first = await asyncio.gather(command("ZCARD", key), command("ZRANGE", key, "0", "0", "WITHSCORES"))
+        return Waiting(int(count), int(float(first[1])) if first else 0)
+
+    async def longest_waiting(self, run_id: str, limit: int) -> list[str]:
+        """The first of them, as one moment shows them."""
+        found = await self._backend.commands.command("ZRANGE", self._backend.run(run_id).unsettled, "0", str(limit - 1))
+        return [str(one) for one in found]
 
     async def still_unsettled(self, run_id: str, execution_ids: Iterable[str]) -> set[str]:
         """Those of the executions that are told and not settled."""

@@ -13,6 +13,7 @@ from broker.store.keys import DAY_S
 
 KEPT_US = DAY_S * 1_000_000
 PAGE = 1000
+HEARTBEAT_TTL_S = 15  # what workers have unless they were told otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,13 @@ class Roster:
     async def gone(self, worker_id: str) -> None:
         """The worker has left in good order."""
         await self._backend.commands.command("ZREM", self._backend.keys.roster, worker_id)
+
+    async def alive(self) -> int:
+        """How many hearts have beaten within the life of a heartbeat; one look-up, however many workers there are."""
+        command = self._backend.commands.command
+        seconds, microseconds = await command("TIME")
+        since_us = (int(seconds) - HEARTBEAT_TTL_S) * 1_000_000 + int(microseconds)
+        return int(await command("ZCOUNT", self._backend.keys.roster, str(since_us), "+inf"))
 
     async def page(self, cursor: str, limit: int) -> Workers:
         """At most `limit` workers whose ids come after `cursor`, "" for the first.

@@ -137,6 +137,9 @@ class Scripts:
         self.leave = load("leave")
         self.touch = load("touch")
         self.forget_consumer = load("forget_consumer")
+        self.collect_counts = load("collect_counts")
+        self.add_counts = load("add_counts")
+        self.drop_counts = load("drop_counts")
 
     def all(self) -> list[Script]:
         return [script for script in vars(self).values() if isinstance(script, Script)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
@@ -122,6 +123,14 @@ class Subscriptions:
     @property
     def reconnects(self) -> int:
         return max(self._connects - 1, 0)
+
+    @property
+    def canary_failures(self) -> int:
+        return 0 if self._canary is None else self._canary.failures
+
+    def canary_age_s(self) -> float | None:
+        """Since a canary was last back, None where there is none."""
+        return None if self._canary is None else time.monotonic() - self._canary.back_at
 
     @property
     def confirmed_count(self) -> int:

@@ -25,6 +25,8 @@ ENDLESS: tuple[Endless, ...] = (
         re.compile(r"cb:worker:.+:inc"), "must outlive every claim of the worker id, or an incarnation is given twice"
     ),
     Endless(re.compile(r"cb:workers"), "each heartbeat takes off who was not seen for a day"),
+    Endless(re.compile(r"cb:\{#\}:counts"), "the counters of all runs: fields of bounded labels"),
+    Endless(re.compile(r"cb:\{#\}:nodes"), "at most 50 agent nodes: whose label ended would be another one again"),
     Endless(re.compile(r"cb:events"), "the ingest stream: trimmed below what the group still needs"),
     Endless(re.compile(r"cb:events:dead"), "refused events: capped, and to be found however late someone looks"),
 )

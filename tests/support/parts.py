@@ -13,6 +13,7 @@ from broker.cancel.sweep import Sweep
 from broker.protocol.records import AckRecord, IntentRecord, OperationRecord
 from broker.store.backend import Backend
 from broker.store.claims import Ack, Claims, End, Holder, Registration, StartAnswer
+from broker.store.counts import Counts
 from broker.store.keys import Lifetimes
 from broker.store.operations import Operations
 from broker.store.reads import Reads
@@ -99,7 +100,8 @@ async def open_parts(url: str, driver: str = "replica-2") -> AsyncIterator[Parts
     backend.commands.on_new_server = engine.memory.server_changed
     try:
         await feed.subscriptions.start()
-        yield Parts(backend, claims, reads, operations, engine, Sweep(operations, reads, claims, engine))
+        sweep = Sweep(operations, reads, claims, engine, Counts(backend))
+        yield Parts(backend, claims, reads, operations, engine, sweep)
     finally:
         await engine.close()
         await asyncio.gather(feed.subscriptions.close(), backend.close())

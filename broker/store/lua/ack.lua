@@ -9,7 +9,7 @@
 -- EACH late: of an older claim; logged, not applied
 -- EACH not_cancelled: there is no intent for it
 -- EACH not_found: no such execution
--- INCLUDE clock statuses lifetime executions operations cover acks evidence
+-- INCLUDE clock statuses counts lifetime executions operations cover acks evidence
 local events, ended, reopened = {}, {}, {}
 
 local function is_news(ack, rank, seq)
@@ -24,16 +24,18 @@ local function settle_claim(execution_id, e, ack)
   redis.call('ZREM', unsettled_key, execution_id)
 end
 
-local function record(execution_id, e, ack, said, slot)
+local function record(execution_id, e, ack, said, slot, published_us)
   local rank = RANK[said.disposition]
   ack.disposition, ack.seq, ack.start, ack.slot = said.disposition, said.seq, said.start, slot
   ack.detail = said.detail
   if ack.received_us == '' then
     ack.received_us = now_us
+    count_lag('received', e.agent_node, said.disposition, published_us)
   end
   if rank == 2 then
     ack.outcome = said.outcome
     settle_claim(execution_id, e, ack)
+    count_lag('stopped', e.agent_node, said.disposition, published_us)
     ended[#ended + 1] = execution_id
   end
   save_ack(execution_id, ack)
@@ -42,21 +44,20 @@ local function record(execution_id, e, ack, said, slot)
 end
 
 -- The proof of death was mistaken: an end is taken for what it says, any other word is a sign of life.
-local function hear_the_lost(execution_id, e, ack, said, intent)
+local function hear_the_lost(execution_id, e, ack, said, id, published_us)
   local is_end = RANK[said.disposition] == 2
   if not is_end and tonumber(said.seq) <= tonumber(ack.seq) then
     return 'repeat'
   end
-  audit('ghost', string.match(intent, '^[^|]*'),
-    execution_id .. ' start ' .. said.start .. ' of ' .. said.worker_id .. ' was lost: ' .. said.disposition)
+  audit('ghost', id, execution_id .. ' start ' .. said.start .. ' of ' .. said.worker_id .. ' was lost: ' .. said.disposition)
   if is_end then
-    return record(execution_id, e, ack, said, ack.slot)
+    return record(execution_id, e, ack, said, ack.slot, published_us)
   end
   e.slot, e.incarnation = ack.slot, said.incarnation
   save_execution(execution_id, e)
   ack.settled_us = ''
   reopen_covering(execution_id, e, 'alive after lost', reopened)
-  record(execution_id, e, ack, said, ack.slot)
+  record(execution_id, e, ack, said, ack.slot, published_us)
   return 'reopened'
 end
 
@@ -69,13 +70,15 @@ local function apply(execution_id, said)
   if not intent then
     return 'not_cancelled'
   end
+  local id, published_us = string.match(intent, '^([^|]*)|([^|]*)')
   local slot = worker_slot(said.worker_id)
   local ack = read_ack(execution_id)
   if holds(e, slot, said.incarnation, said.start) then
-    return is_news(ack, RANK[said.disposition], said.seq) and record(execution_id, e, ack, said, slot) or 'repeat'
+    local news = is_news(ack, RANK[said.disposition], said.seq)
+    return news and record(execution_id, e, ack, said, slot, published_us) or 'repeat'
   end
   if was_lost(e, ack, slot, said.start) then
-    return hear_the_lost(execution_id, e, ack, said, intent)
+    return hear_the_lost(execution_id, e, ack, said, id, published_us)
   end
   if ack.start == said.start and ack.slot == slot then
     return 'repeat'

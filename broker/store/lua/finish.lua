@@ -12,7 +12,7 @@
 -- EACH repeat: this end is known already
 -- EACH late: another claim has replaced this one; logged, not applied
 -- EACH not_found: no such execution
--- INCLUDE clock statuses lifetime executions operations cover acks tell
+-- INCLUDE clock statuses counts lifetime executions operations cover acks tell
 local slot = worker_slot(worker_id)
 local events, ended = {}, {}
 
@@ -21,13 +21,14 @@ local function release_claim(execution_id, e)
   save_execution(execution_id, e)
 end
 
-local function settle_with(execution_id, e, said)
+local function settle_with(execution_id, e, said, intent)
   local ack = read_ack(execution_id)
   ack.disposition, ack.outcome, ack.start, ack.slot = said.disposition, said.status, said.start, slot
   ack.settled_us, ack.detail = now_us, said.detail
   save_ack(execution_id, ack)
   redis.call('ZREM', unsettled_key, execution_id)
   release_claim(execution_id, e)
+  count_answer(ack, e.agent_node, said.disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, said.disposition)
   return 'settled'
@@ -47,12 +48,13 @@ local function end_under_gate(execution_id, e, said, id)
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
   said.disposition = 'ended_itself'
-  return settle_with(execution_id, e, said)
+  return settle_with(execution_id, e, said, redis.call('HGET', intents_key, execution_id))
 end
 
 local function end_claim(execution_id, e, said)
-  if redis.call('HEXISTS', intents_key, execution_id) == 1 then
-    return settle_with(execution_id, e, said)
+  local intent = redis.call('HGET', intents_key, execution_id)
+  if intent then
+    return settle_with(execution_id, e, said, intent)
   end
   local word = canonical(said.status)
   if is_terminal(word) and (said.disposition == 'stopped' or said.disposition == 'killed') then
@@ -79,7 +81,7 @@ local function finish(execution_id, said)
   end
   if was_lost(e, read_ack(execution_id), slot, said.start) then
     audit('ghost', '', execution_id .. ' start ' .. said.start .. ' of ' .. worker_id .. ' was lost: ' .. said.disposition)
-    return settle_with(execution_id, e, said)
+    return settle_with(execution_id, e, said, redis.call('HGET', intents_key, execution_id))
   end
   if not has_open_claim(e) and e.start == said.start then
     return 'repeat'

@@ -15,7 +15,7 @@
 -- EACH adopted: it has an intent already
 -- EACH terminal: it has ended
 -- EACH unknown: no such execution
--- INCLUDE clock statuses lifetime executions operations driver acks tell
+-- INCLUDE clock statuses counts lifetime executions operations driver acks tell
 local operation, refusal = driven_operation()
 if refusal then
   return { refusal }

@@ -9,7 +9,7 @@
 -- RETURNS published: number of messages
 -- RETURNS fenced: a newer driver has the operation; nothing was written
 -- RETURNS gone: there is no such operation
--- INCLUDE clock statuses lifetime executions operations driver acks tell
+-- INCLUDE clock statuses counts lifetime executions operations driver acks tell
 local operation, refusal = driven_operation()
 if refusal then
   return { refusal }

@@ -17,7 +17,7 @@
 -- EACH late: of an older claim; logged, not applied
 -- EACH parent_conflict: known under another parent; the rest was applied
 -- EACH too_deep: its ancestors cannot be checked; nothing was changed
--- INCLUDE clock statuses lifetime executions operations cover acks evidence tell adopt
+-- INCLUDE clock statuses counts lifetime executions operations cover acks evidence tell adopt
 local reopened, events, ended = {}, {}, {}
 
 -- When it was so. A registration has no stamp: older than every event but an execution's creation.
@@ -82,7 +82,7 @@ local function tell_at_gate(execution_id, e, covering)
 end
 
 -- It was cancelled and this is its end; what it came to is kept, and the claim is over.
-local function settle_with(execution_id, e, said, disposition)
+local function settle_with(execution_id, e, said, disposition, intent)
   local ack = read_ack(execution_id)
   ack.disposition, ack.outcome, ack.settled_us = disposition, said.status, now_us
   if said.worker_id ~= '' then
@@ -92,6 +92,7 @@ local function settle_with(execution_id, e, said, disposition)
   e.slot, e.incarnation, e.stamp = '', '', said.stamp
   save_execution(execution_id, e)
   redis.call('ZREM', unsettled_key, execution_id)
+  count_answer(ack, e.agent_node, disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, disposition)
   return 'settled'
@@ -106,7 +107,7 @@ local function end_at_gate(execution_id, e, said, id)
   save_intent(execution_id, e, id, now_us, '1', '0', '')
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
-  return settle_with(execution_id, e, said, 'ended_itself')
+  return settle_with(execution_id, e, said, 'ended_itself', redis.call('HGET', intents_key, execution_id))
 end
 
 local function end_by_holder(execution_id, e, said, intent)
@@ -115,7 +116,7 @@ local function end_by_holder(execution_id, e, said, intent)
   end
   if intent then
     local disposition = said.word == 'cancelled' and 'stopped' or 'ended_itself'
-    return settle_with(execution_id, e, said, disposition)
+    return settle_with(execution_id, e, said, disposition, intent)
   end
   if not is_terminal(e.status) then
     local gates = gates_over_end(execution_id, e, said)
@@ -133,7 +134,7 @@ end
 local function end_by_other(execution_id, e, said, intent)
   if intent then
     if not has_open_claim(e) and redis.call('ZSCORE', unsettled_key, execution_id) then
-      return settle_with(execution_id, e, said, 'ended_itself')
+      return settle_with(execution_id, e, said, 'ended_itself', intent)
     end
     return 'kept'
   end

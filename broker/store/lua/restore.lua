@@ -12,7 +12,7 @@
 -- EACH restored: the claim stands again, and what cancels it is told again
 -- EACH superseded: another claim has replaced it
 -- EACH refused: its place in the tree cannot be checked, or is another one now
--- INCLUDE clock statuses lifetime executions operations cover acks tell adopt
+-- INCLUDE clock statuses counts lifetime executions operations cover acks tell adopt
 local slot = worker_slot(worker_id)
 local reopened = {}
 

@@ -14,7 +14,7 @@
 -- EACH fenced: incarnation of the newer process that holds it
 -- EACH parent_conflict: it is known under another parent
 -- EACH too_deep: its ancestors cannot be checked
--- INCLUDE clock statuses lifetime executions operations cover acks lost tell adopt
+-- INCLUDE clock statuses counts lifetime executions operations cover acks lost tell adopt
 local slot = worker_slot(worker_id)
 local reopened, events, ended, lost = {}, {}, {}, {}
 
@@ -47,6 +47,7 @@ local function lose_older(execution_id, e)
 end
 
 local function answer_cancelled(execution_id, e, id)
+  count('refusals|start')
   lose_older(execution_id, e)
   if not has_open_claim(e) and RANK[read_ack(execution_id).disposition] < 2 then
     never_start(execution_id, e, id)

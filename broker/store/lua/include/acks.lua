@@ -19,6 +19,18 @@ local function save_ack(execution_id, ack)
     ack.outcome, ack.received_us, ack.settled_us, ack.detail }, '|'))
 end
 
+-- An end counts as heard, too, where nothing was heard before it. An intent that has gone with a data loss has no time.
+local function count_answer(ack, agent_node, disposition, intent)
+  local published_us = intent and string.match(intent, '^[^|]*|([^|]*)')
+  if not published_us then
+    return
+  end
+  if ack.received_us == '' and published_us ~= now_us then
+    count_lag('received', agent_node, disposition, published_us)
+  end
+  count_lag('stopped', agent_node, disposition, published_us)
+end
+
 local function worker_slot(worker_id)
   local slot = redis.call('HGET', workers_key, '=' .. worker_id)
   if not slot then

@@ -17,6 +17,7 @@ end
 local function record_under_gate(execution_id, e, covering, reopened)
   local id = covering[1]
   redis.call('HINCRBY', run_key, 'epoch', 1)
+  count('refusals|register')
   if was_never_started(e) then
     never_start(execution_id, e, id)
     return 'run_cancelled'

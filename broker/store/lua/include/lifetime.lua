@@ -27,6 +27,9 @@ local function keep_run(written)
   if active_change ~= 0 then
     redis.call('HINCRBY', run_key, 'active', active_change)
   end
+  if save_counts() then
+    written[#written + 1] = counts_key
+  end
   local state = redis.call('HMGET', run_key, 'expires_at_ms', 'last_activity_ms', 'finished')
   local finished = is_finished()
   if finished and state[3] ~= '1' then

@@ -8,6 +8,7 @@ local function lose_claim(execution_id, e, proof)
   e.slot, e.incarnation = '', ''
   save_execution(execution_id, e)
   redis.call('ZREM', unsettled_key, execution_id)
+  count('settled_without_lag|lost')
 end
 
 local function is_unsettled(execution_id)

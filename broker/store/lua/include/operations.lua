@@ -17,6 +17,7 @@ end
 
 -- Who (empty: the broker itself) did what, when and why, in the run's capped log.
 local function audit(event, id, detail, by, reason)
+  count('events|' .. event)
   redis.call('XADD', log_key, 'MAXLEN', '~', '1000', '*', 'event', event, 'cancel_id', id, 'at_us', now_us,
     'detail', detail, 'by', by or '', 'reason', reason or '')
 end

@@ -12,6 +12,7 @@ local function publish_cancel(execution_id, e, id, operation, source, published_
     '","start":', has_open_claim(e) and e.start or '0', ',"source":"', source, '",', operation.message,
     ',"published_at_us":', now_us, ',"attempt":', attempt, ',"deadline_us":', operation.deadline_us,
     ',"force":', force == '1' and 'true' or 'false', '}' }))
+  count('messages|' .. (force == '1' and 'forced' or attempt == '1' and 'first' or 'redelivery'))
   if tonumber(receivers) == 0 then
     save_intent(execution_id, e, id, published_us, attempt, force, '0')
   end
@@ -37,6 +38,7 @@ local function never_start(execution_id, e, id)
   save_ack(execution_id, { disposition = 'never_started', seq = '0', start = e.start, slot = '', outcome = '',
     received_us = '', settled_us = now_us, detail = '' })
   redis.call('ZREM', unsettled_key, execution_id)
+  count('settled_without_lag|never_started')
 end
 
 -- Status alone never settles: only one that nobody claimed and that is not said to run was never started.
