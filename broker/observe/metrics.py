@@ -13,7 +13,7 @@ from typing import Final
 from broker.protocol.states import Cause, Disposition
 
 LAG_BOUNDS_S: Final = (*(100e-6 * 2**n for n in range(22)), 300.0)
-"""100 µs to 5 min, each twice the one before: a percentile is known to a factor of two. Also in include/counts.lua."""
+"""100 µs to 5 min, each twice the one before: a percentile is known to a factor of two."""
 HTTP_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 AGENT_NODES: Final = 50
 

@@ -14,8 +14,8 @@
 | `<ns>:{R}:log` | stream, about 1,000 entries | with the run | audit of every operation |
 | `<ns>:{R}:open` | set | with the run | cancel ids that are not settled |
 | `<ns>:{R}:idempotency` | hash | with the run | open_cancel: client's key → cancel id |
-| `<ns>:{R}:counts` | hash | with the run | every script that counts: field → number (store/counts.py) |
-| `<ns>:{R}:counts:batch` | hash | with the run | collect_counts: what is on its way to the counts of all |
+| `<ns>:{R}:counts` | string | with the run | every script that counts: a line each (store/counts.py) |
+| `<ns>:{R}:counts:batch` | string | with the run | collect_counts: what is on its way to the counts of all |
 | `<ns>:{#}:counts` | hash | never: the counters of all runs, of a bounded number of fields | add_counts |
 | `<ns>:{#}:nodes` | set, at most 50 | never: the agent nodes that have a label of their own | add_counts |
 | `<ns>:{#}:batch:<R>:<id>` | string | 8 d, an hour once the run knows of it | add_counts: this batch is counted |
@@ -68,7 +68,6 @@ class RunKeys(NamedTuple):
     open_cancels: str
     idempotency: str
     counts: str
-    counts_batch: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class Keys:
 
     def run(self, run_id: str) -> RunKeys:
         prefix = self.channels(run_id)
-        names = (*RunKeys._fields[:-4], "open", "idempotency", "counts", "counts:batch")
+        names = (*RunKeys._fields[:-3], "open", "idempotency", "counts")
         return RunKeys(*(prefix + name for name in names))
 
     def cancel_channel(self, run_id: str, execution_id: str) -> str:
@@ -118,6 +117,10 @@ class Keys:
     @property
     def nodes(self) -> str:
         return f"{self.namespace}:{{#}}:nodes"
+
+    def counts_batch(self, run_id: str) -> str:
+        """In the run's slot; only who carries counts on needs it."""
+        return f"{self.channels(run_id)}counts:batch"
 
     def counted_batch(self, run_id: str, batch_id: str) -> str:
         return f"{self.namespace}:{{#}}:batch:{run_id}:{batch_id}"

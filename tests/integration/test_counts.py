@@ -8,9 +8,9 @@ import pytest
 
 import broker
 from broker.cancel.report import percentiles
-from broker.observe.metrics import LAG_BOUNDS_S
+from broker.observe.metrics import AGENT_NODES, LAG_BOUNDS_S
 from broker.store.claims import Ack, Registration
-from broker.store.counts import MOST_NODES, Counts
+from broker.store.counts import Counts
 from tests.support.parts import HOLDER, Parts, open_parts
 from tests.support.points import Died, dying
 
@@ -139,7 +139,7 @@ async def test_t35_agent_nodes_beyond_the_bound_share_a_label(b: broker.Broker, 
         await asyncio.gather(*(parts.finish(run, one) for one in ids))
         counts = await carried(parts, run)
         nodes = {field.split("|")[1] for field in counts if field.startswith("stopped|")}
-        assert len(nodes) == MOST_NODES + 1
+        assert len(nodes) == AGENT_NODES + 1
         assert "other" in nodes
     assert samples(counts, "stopped") == 160
 

@@ -1,4 +1,4 @@
-"""The table of metrics: named as Prometheus wants it, its labels bounded, and the same in Lua and in Python."""
+"""The table of metrics: named as Prometheus wants it, its labels bounded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lupa.lua51 import LuaRuntime
 
 from broker.observe.metrics import BY_NAME, LAG_BOUNDS_S, METRICS, Kind, Metric
+from broker.store.counts import bucket_of
 from broker.store.scripts import LUA
 
 each = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -49,20 +49,10 @@ def test_every_name_is_there_once() -> None:
     assert len(BY_NAME) == len(METRICS)
 
 
-def counting() -> LuaRuntime:
-    lua = LuaRuntime(unpack_returned_tuples=True)
-    text = (Path(str(LUA)) / "include" / "counts.lua").read_text()
-    lua.execute(f"{text}\nbucket = bucket_of")
-    return lua
-
-
-@given(st.integers(0, 10**12) | st.integers(0, 24).map(lambda n: 100 * 2**n) | st.sampled_from([300_000_000, 99, 101]))
-def test_lua_finds_the_bucket_that_python_does(lag_us: int) -> None:
+@given(st.integers(0, 10**12) | st.sampled_from([round(bound * 1e6) + n for bound in LAG_BOUNDS_S for n in (-1, 0, 1)]))
+def test_a_lag_is_in_the_bucket_of_the_first_bound_that_is_not_below_it(lag_us: int) -> None:
     expected = next((n for n, bound in enumerate(LAG_BOUNDS_S) if lag_us <= round(bound * 1e6)), len(LAG_BOUNDS_S))
-    assert int(LUA_COUNTS.eval("bucket")(lag_us)) == expected
-
-
-LUA_COUNTS = counting()
+    assert bucket_of(lag_us) == expected
 
 
 def test_every_event_of_an_audit_has_its_label() -> None:

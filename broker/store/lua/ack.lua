@@ -28,14 +28,17 @@ local function record(execution_id, e, ack, said, slot, published_us)
   local rank = RANK[said.disposition]
   ack.disposition, ack.seq, ack.start, ack.slot = said.disposition, said.seq, said.start, slot
   ack.detail = said.detail
-  if ack.received_us == '' then
+  local is_first = ack.received_us == ''
+  if is_first or rank == 2 then
+    count_answer(rank == 1 and 'received' or is_first and 'both' or 'stopped', e.agent_node, said.disposition,
+      published_us)
+  end
+  if is_first then
     ack.received_us = now_us
-    count_lag('received', e.agent_node, said.disposition, published_us)
   end
   if rank == 2 then
     ack.outcome = said.outcome
     settle_claim(execution_id, e, ack)
-    count_lag('stopped', e.agent_node, said.disposition, published_us)
     ended[#ended + 1] = execution_id
   end
   save_ack(execution_id, ack)

@@ -1,8 +1,8 @@
 -- The batch is counted: it goes, unless it is another one by now.
--- KEYS run_keys
+-- KEYS counts_batch
 -- ARGV batch_id: of the batch that is counted
 -- RETURNS dropped: now or before
-if redis.call('HGET', counts_batch_key, '#') == batch_id then
+if redis.call('GETRANGE', counts_batch_key, -17, -2) == batch_id then
   redis.call('UNLINK', counts_batch_key)
 end
 return { 'dropped' }

@@ -28,7 +28,7 @@ local function settle_with(execution_id, e, said, intent)
   save_ack(execution_id, ack)
   redis.call('ZREM', unsettled_key, execution_id)
   release_claim(execution_id, e)
-  count_answer(ack, e.agent_node, said.disposition, intent)
+  count_end(ack, e.agent_node, said.disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, said.disposition)
   return 'settled'

@@ -92,7 +92,7 @@ local function settle_with(execution_id, e, said, disposition, intent)
   e.slot, e.incarnation, e.stamp = '', '', said.stamp
   save_execution(execution_id, e)
   redis.call('ZREM', unsettled_key, execution_id)
-  count_answer(ack, e.agent_node, disposition, intent)
+  count_end(ack, e.agent_node, disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, disposition)
   return 'settled'

@@ -19,16 +19,15 @@ local function save_ack(execution_id, ack)
     ack.outcome, ack.received_us, ack.settled_us, ack.detail }, '|'))
 end
 
--- An end counts as heard, too, where nothing was heard before it. An intent that has gone with a data loss has no time.
-local function count_answer(ack, agent_node, disposition, intent)
+-- An end counts as heard, too, where nothing was heard before it. What the script that wrote the intent has settled
+-- itself has no lag, and an intent that went with a data loss no time.
+local function count_end(ack, agent_node, disposition, intent)
   local published_us = intent and string.match(intent, '^[^|]*|([^|]*)')
-  if not published_us then
-    return
+  if published_us == now_us then
+    count('settled_without_lag|' .. disposition)
+  elseif published_us then
+    count_answer(ack.received_us == '' and 'both' or 'stopped', agent_node, disposition, published_us)
   end
-  if ack.received_us == '' and published_us ~= now_us then
-    count_lag('received', agent_node, disposition, published_us)
-  end
-  count_lag('stopped', agent_node, disposition, published_us)
 end
 
 local function worker_slot(worker_id)
