@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 _as_json = structlog.processors.JSONRenderer()
 _console: structlog.dev.ConsoleRenderer | None = None
@@ -25,8 +25,14 @@ def use_console(*, colors: bool = True) -> None:
     )
 
 
+def renderer() -> Processor:
+    """What makes an event a line, as the loggers of this process do it."""
+    return _as_json if _console is None else _console
+
+
 def _render(logger: WrappedLogger, name: str, event: EventDict) -> str | bytes:
-    return (_as_json if _console is None else _console)(logger, name, event)
+    line = renderer()(logger, name, event)
+    return line if isinstance(line, bytes) else str(line)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -22,6 +22,7 @@ import uvicorn
 
 from broker.control import connect
 from broker.errors import InvalidInput
+from broker.observe.log import renderer, use_console
 from broker.server.app import create_app
 from broker.server.context import Context
 from broker.server.patience import Patience
@@ -116,7 +117,9 @@ def run(settings: ServerSettings, announce: Callable[[Serving], None]) -> None:
 
 
 def log_to_stderr() -> None:
-    """One JSON object a line: ours are such already, uvicorn's become such."""
+    """For a person where stderr is a terminal, else one JSON object a line; uvicorn's lines become what ours are."""
+    if sys.stderr.isatty():
+        use_console()
     ours = logging.StreamHandler(sys.stderr)
     ours.setFormatter(logging.Formatter("%(message)s"))
     theirs = logging.StreamHandler(sys.stderr)
@@ -130,7 +133,7 @@ def log_to_stderr() -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
+                renderer(),
             ],
         )
     )
