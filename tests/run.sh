@@ -2,7 +2,7 @@
 # All tests: sh tests/run.sh [pytest arguments]     e.g.  sh tests/run.sh -n 0 -x -k cancel tests/unit
 #
 # Needs Python 3.11 or newer and nothing else: it makes .venv in the checkout (used again while pyproject.toml is the
-# same), gets redis-server from the system's package manager where it may, and runs pytest under coverage.
+# same), gets redis-server and Node from the system's package manager where it may, and runs pytest under coverage.
 #   PYTHON                 the interpreter to use (default: the first that is new enough)
 #   BROKER_TEST_PROCESSES  how many tests run at a time (default 2)
 # Leaves with pytest's code; with 3 where all was green and the half that needs redis-server could not run.
@@ -113,10 +113,20 @@ prepare_redis() {
     return 1
 }
 
+# For the examples in other languages. Without it their tests are skipped, and red in CI.
+prepare_node() {
+    command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 && return 0
+    install_package nodejs nodejs nodejs node || true
+    command -v npm >/dev/null 2>&1 || install_package npm npm npm node || true
+    command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 && return 0
+    say "no node and npm here, so the Node worker is not tested. Debian, Ubuntu: apt-get install nodejs npm"
+}
+
 python=$(find_python) || exit 2
 prepare_venv
 redis_missing=0
 prepare_redis || redis_missing=1
+prepare_node
 
 "$venv/bin/python" -m coverage erase
 code=0
