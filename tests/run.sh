@@ -113,20 +113,10 @@ prepare_redis() {
     return 1
 }
 
-# For the examples in other languages. Without it their tests are skipped, and red in CI.
-prepare_node() {
-    command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 && return 0
-    install_package nodejs nodejs nodejs node || true
-    command -v npm >/dev/null 2>&1 || install_package npm npm npm node || true
-    command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 && return 0
-    say "no node and npm here, so the Node worker is not tested. Debian, Ubuntu: apt-get install nodejs npm"
-}
-
 python=$(find_python) || exit 2
 prepare_venv
 redis_missing=0
 prepare_redis || redis_missing=1
-prepare_node
 
 "$venv/bin/python" -m coverage erase
 code=0
