@@ -119,7 +119,10 @@ def _mistaken(history: History, body: Body, said: Execution, at_us: float) -> bo
 
 
 def _covers(run: RunFacts, operation: Operation, execution_id: str, known_us: float = math.inf) -> bool:
-    """The tree decides, as far as it was known at that time (a parent not yet reported covers nothing)."""
+    """The tree decides, as far as it was known at that time (a parent not yet reported covers nothing).
+
+    What one script call recorded has one stamp: a parent of the same stamp may have come after its child.
+    """
     if operation.scope == "run":
         return True
     if operation.scope == "execution":
@@ -130,7 +133,7 @@ def _covers(run: RunFacts, operation: Operation, execution_id: str, known_us: fl
             return True
         seen.add(execution_id)
         record = run.executions.get(execution_id)
-        if record is None or record.registered_us > known_us:
+        if record is None or record.registered_us > known_us or (len(seen) > 1 and record.registered_us == known_us):
             return False
         execution_id = record.parent
     return False

@@ -111,6 +111,16 @@ def test_a_claim_behind_a_closed_gate_is_lost() -> None:
     assert ("lost", ONE) in verdicts(HONEST, facts(_0=late))
 
 
+def test_a_claim_behind_the_gate_of_a_subtree_is_lost_if_its_parent_was_known() -> None:
+    """One script call has one stamp: in it the child may have been claimed first, and its parent recorded after it."""
+    below = replace(OPERATION, scope="subtree", target="c1-0.9")
+    between = replace(STOPPED, parent="c1-0.9", registered_us=800)
+    claimed = replace(STOPPED, parent="c1-0.5", started_us=ASKED + 1)
+    assert ("lost", ONE) in verdicts(HONEST, facts(below, _9=STOPPED, _5=between, _0=claimed))
+    at_once = replace(between, registered_us=ASKED + 1)
+    assert ("lost", ONE) not in verdicts(HONEST, facts(below, _9=STOPPED, _5=at_once, _0=claimed))
+
+
 def test_an_accepted_cancel_that_is_gone_is_lost() -> None:
     assert verdicts(HONEST, facts(replace(OPERATION, cancel_id="another"))) == [("lost", "cancel-1")]
 
