@@ -11,6 +11,7 @@ from typing import NamedTuple, Self, TypedDict, Unpack
 from broker.cancel.census import Census
 from broker.cancel.engine import Engine
 from broker.cancel.follow import AckFeed
+from broker.cancel.live.hub import LiveRuns
 from broker.cancel.lookup import Lookup
 from broker.cancel.report import CancelReport
 from broker.cancel.survey import Preview, Survey
@@ -156,6 +157,8 @@ class Broker:
         stack.push_async_callback(self._engine.close)
         warning = asyncio.create_task(self._warn_of_loss(backend.commands), name="broker-check")
         stack.push_async_callback(_end, warning)
+        self.live = LiveRuns(feed, self._reads, operations.now_us)
+        stack.push_async_callback(self.live.close)
         self._watches = Watches(self._engine.follow)
         stack.push_async_callback(self._watches.close)
         if self._sweeping:

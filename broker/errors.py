@@ -25,6 +25,7 @@ BrokerError
 ├── ExecutionCancelled           raised out of a worker's block: the work was cancelled
 ├── StoreRefused                 Redis refused a command: out of memory, read-only, missing rights
 ├── BrokerUnavailable            Redis cannot be reached, or did not answer in time
+│   └── TooManyStreams           this server follows as many runs for others as it may
 └── MissingExtra                 an optional dependency is not installed
 ```
 
@@ -250,6 +251,12 @@ class BrokerUnavailable(BrokerError, ConnectionError):
     http_status = 503
     exit_code = 6
     retryable = True
+
+
+class TooManyStreams(BrokerUnavailable):
+    """This server has as many event streams open as its settings allow; another replica may have room."""
+
+    code = "too_many_streams"
 
 
 class MissingExtra(BrokerError, ImportError):

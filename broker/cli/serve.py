@@ -30,6 +30,9 @@ Namespace = Annotated[str | None, typer.Option("--namespace", help="[env: BROKER
 RedisTimeout = Annotated[
     str | None, typer.Option("--redis-timeout-s", help="[env: BROKER_REDIS_TIMEOUT_S] [default: 1.5]")
 ]
+MaxEventStreams = Annotated[
+    str | None, typer.Option("--max-event-streams", help="[env: BROKER_MAX_EVENT_STREAMS] [default: 256]")
+]
 StopTimeout = Annotated[str | None, typer.Option("--stop-timeout-s", help="[env: BROKER_STOP_TIMEOUT_S] [default: 10]")]
 
 
@@ -40,6 +43,7 @@ def serve(
     tokens_file: TokensFile = None,
     namespace: Namespace = None,
     redis_timeout_s: RedisTimeout = None,
+    max_event_streams: MaxEventStreams = None,
     stop_timeout_s: StopTimeout = None,
 ) -> None:
     """Serves the HTTP API until Ctrl-C or SIGTERM; logs are JSON lines on stderr.
@@ -65,6 +69,7 @@ def serve(
         tokens_file=tokens_file,
         namespace=namespace,
         redis_timeout_s=redis_timeout_s,
+        max_event_streams=max_event_streams,
         stop_timeout_s=stop_timeout_s,
     )
     run(settings, lambda serving: print(f"broker serves on {serving.address}", flush=True))

@@ -13,8 +13,9 @@ from broker.server import docs, health, problems
 from broker.server.access import Access
 from broker.server.context import Context
 from broker.server.patience import Patience
-from broker.server.routes import cancellations, events, executions, metrics, runs, workers
+from broker.server.routes import cancellations, events, executions, live, metrics, runs, workers
 from broker.server.routes.compatible import compatible_routes
+from broker.server.streams import Streams
 from broker.server.tokens import Tokens
 
 TITLE = "Cancellation broker"
@@ -34,10 +35,11 @@ ROUTERS = (
     cancellations.router,
     workers.router,
     events.router,
+    live.router,
 )
 
 
-def create_app(connected: Broker, tokens: Tokens | None = None) -> FastAPI:
+def create_app(connected: Broker, tokens: Tokens | None = None, streams: Streams | None = None) -> FastAPI:
     """`connected` is a broker whose block has been entered, and stays so while the application serves."""
     app = FastAPI(
         title=TITLE,
@@ -47,7 +49,7 @@ def create_app(connected: Broker, tokens: Tokens | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.context = Context(connected, tokens or Tokens(), Patience())
+    app.state.context = Context(connected, tokens or Tokens(), Patience(), streams or Streams())
     problems.install(app)
     docs.install(app)
     app.include_router(compatible_routes())

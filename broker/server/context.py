@@ -10,6 +10,7 @@ from starlette.requests import Request
 from broker.control import Broker
 from broker.server.metrics import Traffic
 from broker.server.patience import Patience
+from broker.server.streams import Streams
 from broker.server.tokens import Tokens
 
 
@@ -21,6 +22,7 @@ class Context:
     tokens: Tokens
     patience: Patience
     traffic: Traffic = field(default_factory=Traffic)
+    streams: Streams
 
 
 def context_of(request: Request) -> Context:

@@ -27,6 +27,7 @@ from broker.server.app import create_app
 from broker.server.context import Context
 from broker.server.patience import Patience
 from broker.server.settings import ServerSettings
+from broker.server.streams import Streams
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LONGEST_HEAD = 256 * 1024  # an id of 10,000 characters, each of them encoded in 12 bytes
@@ -54,7 +55,7 @@ async def serve(settings: ServerSettings, announce: Callable[[Serving], None]) -
             settings.redis_url, namespace=settings.namespace, timeout=settings.redis_timeout_s, ingest=True
         )
         async with broker:
-            app = create_app(broker, tokens)
+            app = create_app(broker, tokens, Streams(settings.max_event_streams))
             context: Context = app.state.context
             config = uvicorn.Config(
                 app,

@@ -20,8 +20,10 @@ class ServerSettings(BaseSettings):
     """What a server needs to know.
 
     `redis_url`: `embedded://` keeps everything in this process · `redis_timeout_s`: how long Redis may take before a
-    request is answered with 503 · `stop_timeout_s`: how long requests under way may take once the server is told to
-    stop; a cancel that is still being walked then is finished by another replica.
+    request is answered with 503 · `max_event_streams`: how many clients may follow a run at the same time; each costs
+    a connection and up to about a megabyte, one more is answered with 503 · `stop_timeout_s`: how long requests under
+    way may take once the server is told to stop; a cancel that is still being walked then is finished by another
+    replica.
     """
 
     model_config = SettingsConfigDict(env_prefix="BROKER_", extra="ignore", frozen=True, env_ignore_empty=True)
@@ -33,6 +35,7 @@ class ServerSettings(BaseSettings):
     tokens_file: str | None = None
     tokens: SecretStr | None = None
     redis_timeout_s: Annotated[float, Field(gt=0, le=60)] = 1.5
+    max_event_streams: Annotated[int, Field(ge=0, le=100_000)] = 256
     stop_timeout_s: Annotated[float, Field(ge=0, le=600)] = 10.0
 
     def read_tokens(self) -> Tokens:

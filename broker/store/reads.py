@@ -188,6 +188,20 @@ class Reads:
         entries = await command("XRANGE", self._backend.run(run_id).log, since, "+", "COUNT", limit)
         return [AuditEntry.parse(position, flat) for position, flat in entries]
 
+    async def log_end(self, run_id: str) -> str:
+        """The position of the newest entry of the audit, "0-0" where there is none."""
+        newest = await self._backend.commands.command("XREVRANGE", self._backend.run(run_id).log, "+", "-", "COUNT", 1)
+        return str(newest[0][0]) if newest else "0-0"
+
+    async def unsettled_count(self, run_id: str) -> int:
+        """How many executions were told and are not settled."""
+        return int(await self._backend.commands.command("ZCARD", self._backend.run(run_id).unsettled))
+
+    async def sample_acks(self, run_id: str) -> dict[str, AckRecord]:
+        """One page of what was said in the run: about 1,000 of many, all of few."""
+        _, page = await self._backend.commands.command("HSCAN", self._backend.run(run_id).acks, "0", "COUNT", PAGE)
+        return {one: AckRecord.parse(raw) for one, raw in zip(page[0::2], page[1::2], strict=True)}
+
     async def worker_ids(self, run_id: str) -> dict[str, str]:
         """Worker slot → worker id."""
         found: dict[str, str] = {}

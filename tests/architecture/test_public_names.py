@@ -51,6 +51,7 @@ PUBLIC = {
     "ParentConflict",
     "RunCancelled",
     "StoreRefused",
+    "TooManyStreams",
     "TreeTooDeep",
     "WorkerAlive",
     "Unauthorized",

@@ -38,6 +38,7 @@ FIXED = {
     "WorkerAlive": ("worker_alive", 409, 1, False),
     "ExecutionCancelled": ("execution_cancelled", 409, 1, False),
     "BrokerUnavailable": ("broker_unavailable", 503, 6, True),
+    "TooManyStreams": ("too_many_streams", 503, 6, True),
     "StoreRefused": ("store_refused", 503, 1, False),
     "MissingExtra": ("missing_extra", 500, 1, False),
 }
