@@ -5,7 +5,10 @@ from __future__ import annotations
 import getpass
 import ipaddress
 import json
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -24,6 +27,8 @@ A = TypeVar("A", bound=Answer)
 Query = dict[str, str | int]
 
 CONNECT_TIMEOUT_S = 5.0
+SILENCE_S = 45.0
+"""A stream that is quiet for so long is dead: the server says something every 15 seconds."""
 PREFIX = "/api/v1"
 
 
@@ -33,6 +38,24 @@ class Reply(Generic[A]):
 
     answer: A
     raw: dict[str, Any]
+
+
+class LineStream:
+    """The lines of an answer that goes on."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[str]:
+        return self._answer.iter_lines()
+
+    def cut(self) -> None:
+        """Ends it from another thread: a close would not wake one that reads."""
+        stream = self._answer.extensions.get("network_stream")
+        socket_of = stream.get_extra_info("socket") if stream is not None else None
+        if socket_of is not None:
+            with suppress(OSError):
+                socket_of.shutdown(socket.SHUT_RDWR)
 
 
 class Client:
@@ -73,6 +96,27 @@ class Client:
         headers = {"Idempotency-Key": key} if key else {}
         return self._ask("POST", model, path_of(*parts), query=query, body=body, headers=headers)
 
+    @contextmanager
+    def lines(self, *parts: str, query: Query | None = None, after: str | None = None) -> Iterator[LineStream]:
+        """A stream of events, read for the length of the block. Raises BrokerError for what is no stream."""
+        path = path_of(*parts)
+        headers = {"Accept": "text/event-stream"} | ({} if after is None else {"Last-Event-ID": after})
+        limits = httpx.Timeout(SILENCE_S, connect=min(self._timeout_s, CONNECT_TIMEOUT_S))
+        try:
+            url = _with_query(self.server + path, query)
+            with self._http.stream("GET", url, headers=headers, timeout=limits) as answer:
+                self._check(answer.status_code, b"" if answer.status_code == 200 else answer.read(), path)
+                if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise not_ours(self.server, "what it sends is no stream of events")
+                yield LineStream(answer)
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            raise self._transport_failure(error) from error
+
+    def _check(self, status: int, body: bytes, path: str) -> None:
+        if status != 200:
+            has_token = self._token is not None
+            raise failure(status, body, server=self.server, subject=_subject(path), has_token=has_token)
+
     def _ask(
         self,
         method: str,
@@ -90,14 +134,7 @@ class Client:
             answer = self._http.request(method, url, json=body, headers=headers, timeout=limits)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._transport_failure(error) from error
-        if answer.status_code != 200:
-            raise failure(
-                answer.status_code,
-                answer.content,
-                server=self.server,
-                subject=_subject(path),
-                has_token=self._token is not None,
-            )
+        self._check(answer.status_code, answer.content, path)
         return self._parse(model, answer.content)
 
     def _parse(self, model: type[A], body: bytes) -> Reply[A]:

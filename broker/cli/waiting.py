@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from broker.cli.client import Client, Query, Reply
+from broker.cli.news import News
 from broker.errors import BrokerUnavailable
 from broker.protocol.http.answers import ReportAnswer
 from broker.protocol.http.requests import WAIT_LIMIT_MS
@@ -16,6 +17,9 @@ UNANSWERED_S = 60.0
 """How long a watch without an end goes on asking a server that does not answer."""
 LIVE_POLL_S = 1.0
 """A poll while somebody looks: as often as what they see should change."""
+
+LOOK_PAUSE_S = 0.2
+"""Between two looks at the report, however much happens."""
 
 Report = Reply[ReportAnswer]
 
@@ -29,11 +33,13 @@ def follow_report(
     live: bool,
     on_report: Callable[[Report], None],
     on_gap: Callable[[str], None],
+    news: News | None = None,
 ) -> Report:
     """The last report: the one that is settled, or the one when `wait_s` (None: no end) was over.
 
     `on_report` is told each, also the first, and `on_gap` why one could not be had: a server that is away is asked
-    again. Raises BrokerUnavailable when it is still away at the end, and whatever the first look raises.
+    again. While `news` has a stream it is asked when something has happened, else by long polls. Raises
+    BrokerUnavailable when it is still away at the end, and whatever the first look raises.
     """
     report = client.get_at(ReportAnswer, path, query)
     on_report(report)
@@ -41,8 +47,13 @@ def follow_report(
     gap: BrokerUnavailable | None = None
     while report.answer.state != "settled" and clock.left_s > 0:
         poll_s = min(clock.left_s, LIVE_POLL_S if live else WAIT_LIMIT_MS / 1000)
+        streaming = news is not None and news.streaming
+        if news is not None and streaming:
+            clock.pause(LOOK_PAUSE_S)  # one look for what happens together
+            news.wait(min(clock.left_s, poll_s))
         try:
-            report = client.get_at(ReportAnswer, path, {**query, "wait_ms": _ms(poll_s)}, poll_s)
+            patience: Query = {} if streaming else {"wait_ms": _ms(poll_s)}
+            report = client.get_at(ReportAnswer, path, {**query, **patience}, poll_s)
         except BrokerUnavailable as error:
             gap = error
             if clock.gives_up():
@@ -53,7 +64,7 @@ def follow_report(
         gap = None
         since_s = clock.answered()
         on_report(report)
-        if report.answer.state != "settled" and since_s < poll_s / 2:
+        if report.answer.state != "settled" and since_s < poll_s / 2 and not streaming:
             clock.pause()  # a server that is about to stop answers at once
     if gap is not None:
         raise gap
@@ -82,8 +93,8 @@ class _Clock:
             return time.monotonic() - self._answered_at > UNANSWERED_S
         return self.left_s <= 0
 
-    def pause(self) -> None:
-        time.sleep(max(0.0, min(RETRY_PAUSE_S, self.left_s)))
+    def pause(self, longest_s: float = RETRY_PAUSE_S) -> None:
+        time.sleep(max(0.0, min(longest_s, self.left_s)))
 
 
 def _ms(wait_s: float) -> int:

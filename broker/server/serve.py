@@ -41,6 +41,7 @@ class Serving:
     address: str
     stop: Callable[[], object]
     patience: Patience
+    streams: Streams
 
 
 async def serve(settings: ServerSettings, announce: Callable[[Serving], None]) -> None:
@@ -67,17 +68,17 @@ async def serve(settings: ServerSettings, announce: Callable[[Serving], None]) -
                 timeout_graceful_shutdown=max(1, round(settings.stop_timeout_s)),
                 timeout_keep_alive=75,
             )
-            await _Server(config, context.patience, _address(listening), announce).serve(sockets=[listening])
+            await _Server(config, context, _address(listening), announce).serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """Uvicorn, with the signals heard by us: a stop ends the long polls as well."""
 
     def __init__(
-        self, config: uvicorn.Config, patience: Patience, address: str, announce: Callable[[Serving], None]
+        self, config: uvicorn.Config, context: Context, address: str, announce: Callable[[Serving], None]
     ) -> None:
         super().__init__(config)
-        self._patience = patience
+        self._patience, self._streams = context.patience, context.streams
         self._address = address
         self._announce = announce
 
@@ -85,7 +86,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         if self.started:
-            self._announce(Serving(self._address, partial(loop.call_soon_threadsafe, self._stop), self._patience))
+            stop = partial(loop.call_soon_threadsafe, self._stop)
+            self._announce(Serving(self._address, stop, self._patience, self._streams))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

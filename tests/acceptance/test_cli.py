@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -257,3 +259,35 @@ def test_doctor_looks_at_a_real_redis(cli: Cli, redis_url: str) -> None:
     assert error == ""
     assert code == int("bad " in out)
     assert "version" in out
+
+
+def test_a_watch_hears_of_changes_by_the_stream_and_goes_on_when_the_server_is_another(
+    cli: Cli, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second server has the port of the first; nobody tells the watch."""
+    with serving(redis_url) as first, _fleet(redis_url) as fleet:
+        monkeypatch.setenv("BROKER_SERVER", first.url)
+        _register(first)
+        fleet.run("train", obeys=True)
+        fleet.run("upload", obeys=False)
+        cli("execution", "cancel-run", RUN, "--wait", "0")
+        command = [sys.executable, "-m", "broker", "run", "watch", RUN]
+        watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        wait_until_sync(lambda: first.streams() == 1, "the watch to follow the stream", 30.0)
+        first.stop()
+        with serving(redis_url, port=int(first.url.rpartition(":")[2])) as second:
+            wait_until_sync(lambda: second.streams() == 1, "the watch to follow the stream of the other server", 30.0)
+            fleet.release.set()
+            said, _ = watching.communicate(timeout=PATIENCE_S)
+    assert watching.returncode == 0
+    assert said.splitlines()[-1] == "Still running: 0"
+
+
+def test_a_watch_without_streams_asks_by_the_clock(cli: Cli, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(redis_url, max_event_streams=0) as server, _fleet(redis_url) as fleet:
+        monkeypatch.setenv("BROKER_SERVER", server.url)
+        _register(server)
+        fleet.run("upload", obeys=True)
+        cli("execution", "cancel-run", RUN, "--wait", "0")
+        assert cli("run", "watch", RUN, "--wait", str(PATIENCE_S))[0] == 0
+        assert cli("run", "watch", "nope")[0] == 4

@@ -43,6 +43,10 @@ class Server:
         """How many long polls are waiting in it."""
         return self._ready.result(PATIENCE_S).patience.waiting
 
+    def streams(self) -> int:
+        """How many event streams are open in it."""
+        return self._ready.result(PATIENCE_S).streams.open
+
     def stop(self) -> None:
         """Tells it to stop, as a signal does, and waits until it has."""
         self._ready.result(PATIENCE_S).stop()

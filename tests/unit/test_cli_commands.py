@@ -28,6 +28,8 @@ def _routes(**bodies: Any) -> Answering:
     """By the last part of the path; a list is answered one after the other, its last one for ever."""
 
     def answer(asked: Asked) -> Canned:
+        if asked.path.endswith("/events"):
+            return Canned({"error": "not_found", "message": "no streams here"}, 404)
         found = bodies[asked.path.rsplit("/", 1)[-1].replace("-", "_")]
         if isinstance(found, list):
             found = found.pop(0) if len(found) > 1 else found[0]

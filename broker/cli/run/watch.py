@@ -37,6 +37,7 @@ def watch(
     Example: broker run watch nightly
     """
     from broker.cli.client import Client
+    from broker.cli.news import News
     from broker.cli.run.where import report_place
     from broker.cli.terminal import Paint, can_draw, say, show
     from broker.cli.view.report import report_lines
@@ -45,8 +46,8 @@ def watch(
     path, query = report_place(run_id, cancel_id)
     wait_s = seconds(wait, "--wait")
     live = can_draw(sys.stdout) and not json
-    with Client(server, token, timeout) as client:
-        follow = partial(follow_report, client, path, query, wait_s=wait_s, live=live, on_gap=say)
+    with Client(server, token, timeout) as client, News(client, run_id) as news:
+        follow = partial(follow_report, client, path, query, wait_s=wait_s, live=live, on_gap=say, news=news)
         last = _draw(follow) if live else follow(on_report=_teller(as_json=json))
     if not json:
         show(report_lines(last.answer, Paint.of(sys.stdout)))
