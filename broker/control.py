@@ -13,6 +13,7 @@ from broker.cancel.engine import Engine
 from broker.cancel.follow import AckFeed
 from broker.cancel.live.hub import LiveRuns
 from broker.cancel.lookup import Lookup
+from broker.cancel.recent import Recent, recent_lag
 from broker.cancel.report import CancelReport
 from broker.cancel.survey import Preview, Survey
 from broker.cancel.sweep import Sweep
@@ -150,6 +151,7 @@ class Broker:
         self._subscriptions = feed.subscriptions
         self._reads, self._claims, self._roster = Reads(backend), Claims(backend), Roster(backend)
         operations = Operations(backend, driver)
+        operations = self._operations = Operations(backend, driver=default_worker_id())
         self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
         counts, census = Counts(backend), Census(self._reads, operations, self._lookup)
         self._engine = Engine(operations, self._reads, feed, self._replication(stack))
@@ -282,6 +284,10 @@ class Broker:
     async def cancellations(self, state: str = "open", *, cursor: int = 0, limit: int = PAGE) -> Cancellations:
         """A page of the operations of all runs, oldest first; `state` is open, settled or all."""
         return await self._lookup.cancellations(state, *_page(cursor, limit))
+
+    async def recent_lag(self) -> Recent:
+        """How quickly cancels were heard and obeyed in the last minute."""
+        return await recent_lag(self._reads, self._operations)
 
     async def workers(self, cursor: str = "", limit: int = PAGE) -> Workers:
         """A page of the worker processes whose heart has beaten within a day and that did not leave, by their ids."""

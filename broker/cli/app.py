@@ -30,6 +30,7 @@ from broker.cli.run.tree import tree
 from broker.cli.run.watch import watch
 from broker.cli.serve import serve
 from broker.cli.token.new import new
+from broker.cli.top import top
 from broker.cli.worker.dead import dead
 from broker.cli.worker.list import list_workers
 
@@ -85,6 +86,7 @@ app.command("exec", context_settings={"allow_interspersed_args": False})(exec_co
 app.command("serve")(serve)
 app.command("doctor")(_loaded(doctor, "broker.control"))
 app.command("cancellations")(_loaded(cancellations))
+app.command("top")(_loaded(top))
 _group(
     "execution",
     "Cancel an execution, a subtree or a whole run; look at one execution.",

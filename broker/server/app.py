@@ -13,7 +13,7 @@ from broker.server import docs, health, problems
 from broker.server.access import Access
 from broker.server.context import Context
 from broker.server.patience import Patience
-from broker.server.routes import cancellations, events, executions, live, metrics, runs, workers
+from broker.server.routes import cancellations, events, executions, live, metrics, overview, runs, workers
 from broker.server.routes.compatible import compatible_routes
 from broker.server.streams import Streams
 from broker.server.tokens import Tokens
@@ -36,6 +36,7 @@ ROUTERS = (
     workers.router,
     events.router,
     live.router,
+    overview.router,
 )
 
 
