@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self, TypedDict, Unpack
 
-from broker.cancel.census import Census
-from broker.cancel.engine import Engine
-from broker.cancel.follow import AckFeed
 from broker.cancel.live.hub import LiveRuns
-from broker.cancel.lookup import Lookup
 from broker.cancel.recent import Recent, recent_lag
 from broker.cancel.report import CancelReport
-from broker.cancel.survey import Preview, Survey
-from broker.cancel.sweep import Sweep
+from broker.cancel.survey import Preview
 from broker.cancel.views import Cancellations, ExecutionView, RunView
-from broker.cancel.watch import Watches
 from broker.config import cancel_terms, check_count, check_namespace, check_seconds
 from broker.embedded import EmbeddedServer, parse_embedded_url
-from broker.errors import BrokerError, InvalidInput, NotFound
+from broker.errors import InvalidInput, NotFound
 from broker.figures import Figures
-from broker.ingest.consumer import Consumer, IngestCounts
 from broker.ingest.dead import DeadPage, list_dead, replay_dead
 from broker.ingest.publish import Published, publish_events
-from broker.observe.log import get_logger
 from broker.protocol.names import CANCEL_TEXT_LIMIT, check_id, clean_text, lone_run, public_run
 from broker.protocol.records import AuditEntry, as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
-from broker.store.backend import Backend
-from broker.store.checks import Finding, check_durability, check_server
-from broker.store.claims import Claims, Registration
-from broker.store.commands import Commands
-from broker.store.counts import Counts
-from broker.store.keys import NAMESPACE, Lifetimes
-from broker.store.operations import CancelTerms, Operations
-from broker.store.probe import Probe
-from broker.store.reads import Reads
-from broker.store.replication import LONGEST_MS, Replication
-from broker.store.roster import Roster, Workers
-from broker.store.streams import EventStream, StreamState
-from broker.store.subscriptions import Subscriptions
+from broker.replica import Replica, ReplicaSettings
+from broker.store.checks import Finding, check_server
+from broker.store.claims import Registration
+from broker.store.keys import NAMESPACE
+from broker.store.operations import CancelTerms
+from broker.store.roster import Workers
+from broker.store.streams import StreamState
 from broker.worker.remote import RemoteWorkers
 from broker.worker.remote_http import HttpWorkers
-from broker.worker.worker import default_worker_id
 
 PAGE = 1000
-
-
-log = get_logger("broker.control")
 
 
 class CancelOptions(TypedDict, total=False):
@@ -85,22 +67,20 @@ class Registered(NamedTuple):
 
 
 class Broker:
-    """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`.
-
-    `remote` has the verbs of workers that speak through this process, `http_workers` the same in HTTP bodies.
-    """
-
-    remote: RemoteWorkers
-    http_workers: HttpWorkers
+    """Registers executions, cancels them, reports. Made by `connect()`, used as `async with`."""
 
     def __init__(
         self, url: str, *, namespace: str, timeout: float, sweep: bool, ingest: bool, min_replicas: int
     ) -> None:
         self._url = url
-        self._min_replicas = check_count(min_replicas, "min_replicas")
-        self._namespace = check_namespace(namespace)
-        self._timeout_s = check_seconds(timeout, "timeout", least=0.01)
-        self._sweeping, self._ingesting = sweep, ingest
+        self._settings = ReplicaSettings(
+            url=url,
+            namespace=check_namespace(namespace),
+            timeout_s=check_seconds(timeout, "timeout", least=0.01),
+            sweep=sweep,
+            ingest=ingest,
+            min_replicas=check_count(min_replicas, "min_replicas"),
+        )
         self._stack = AsyncExitStack()
 
     @property
@@ -111,13 +91,33 @@ class Broker:
     @property
     def degraded(self) -> str | None:
         """Why this process may miss acks at present, None where it hears them; reads are right all the same."""
-        return self._subscriptions.degraded
+        return self._replica.subscriptions.degraded
+
+    @property
+    def remote(self) -> RemoteWorkers:
+        """The verbs of workers that speak through this process."""
+        return self._replica.remote
+
+    @property
+    def http_workers(self) -> HttpWorkers:
+        """The same in HTTP bodies."""
+        return self._replica.http_workers
+
+    @property
+    def live(self) -> LiveRuns:
+        """What happens in a run, as it happens."""
+        return self._replica.live
+
+    @property
+    def figures(self) -> Figures:
+        """What /metrics shows."""
+        return self._replica.figures
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._url.startswith("embedded:"):
                 self._url = stack.enter_context(EmbeddedServer(*parse_embedded_url(self._url))).url
-            await self._open(stack)
+            self._replica = await Replica.opened(replace(self._settings, url=self._url), stack)
             self._stack = stack.pop_all()
         return self
 
@@ -126,78 +126,6 @@ class Broker:
     ) -> None:
         """What this process still drives, another takes over; nothing that was accepted is lost."""
         await self._stack.aclose()
-
-    async def _open(self, stack: AsyncExitStack) -> None:
-        backend = Backend.connect(
-            self._url, namespace=self._namespace, lifetimes=Lifetimes(), timeout_s=self._timeout_s
-        )
-        stack.push_async_callback(backend.close)
-        feed, driver = AckFeed(backend.keys.ack_channel), default_worker_id()
-
-        def confirmed(channels: frozenset[str]) -> None:
-            feed.missed(channels)
-            self.remote.confirmed(channels)
-
-        feed.subscriptions = Subscriptions(
-            self._url, connect_timeout_s=self._timeout_s, on_confirmed=confirmed,
-            control_channel=backend.keys.control_channel(driver), publish=backend.commands.publish,
-        )  # fmt: skip
-        stack.push_async_callback(feed.subscriptions.close)
-        self.remote = RemoteWorkers(backend, feed.subscriptions)
-        self.http_workers = HttpWorkers(self.remote)
-        stack.callback(self.remote.close)
-        await feed.subscriptions.start()
-        self._probe = Probe(backend, feed.subscriptions)
-        self._subscriptions = feed.subscriptions
-        self._reads, self._claims, self._roster = Reads(backend), Claims(backend), Roster(backend)
-        operations = Operations(backend, driver)
-        operations = self._operations = Operations(backend, driver=default_worker_id())
-        self._survey, self._lookup = Survey(self._reads, operations), Lookup(self._reads, operations)
-        counts, census = Counts(backend), Census(self._reads, operations, self._lookup)
-        self._engine = Engine(operations, self._reads, feed, self._replication(stack))
-        backend.commands.on_new_server = self._engine.memory.server_changed
-        stack.push_async_callback(self._engine.close)
-        warning = asyncio.create_task(self._warn_of_loss(backend.commands), name="broker-check")
-        stack.push_async_callback(_end, warning)
-        self.live = LiveRuns(feed, self._reads, operations.now_us)
-        stack.push_async_callback(self.live.close)
-        self._watches = Watches(self._engine.follow)
-        stack.push_async_callback(self._watches.close)
-        if self._sweeping:
-            sweep = Sweep(operations, self._reads, self._claims, self._engine, counts)
-            sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
-            stack.push_async_callback(_end, sweeping)
-        self._stream = EventStream(backend, consumer=operations.driver)
-        ingested = IngestCounts()
-        if self._ingesting:
-            consumer = Consumer.connect(self._url, backend, self._stream, self._claims, self._engine)
-            ingested = consumer.counts
-            consumer.start()
-            stack.push_async_callback(consumer.close)
-        self.figures = Figures(backend, feed.subscriptions, counts, census, self._stream, ingested)
-
-    def _replication(self, stack: AsyncExitStack) -> Replication | None:
-        """A connection of its own: WAIT holds it up."""
-        if not self._min_replicas:
-            return None
-        backend = Backend.connect(
-            self._url, namespace=self._namespace, lifetimes=Lifetimes(), client_name="broker-wait",
-            timeout_s=self._timeout_s + LONGEST_MS / 1000,
-        )  # fmt: skip
-        replication = Replication(backend, self._min_replicas)
-        stack.push_async_callback(replication.close)
-        return replication
-
-    async def _warn_of_loss(self, commands: Commands) -> None:
-        """Says once which settings of this Redis lose accepted cancels; delays nobody, and fails nothing."""
-        try:
-            found = await check_durability(commands)
-        except BrokerError as error:
-            log.info("redis.check.failed", error=str(error))
-            return
-        for finding in found:
-            if finding.loses_intents:
-                log.warning("redis.unsafe", check=finding.name, what=finding.what, mend=finding.mend)
 
     async def register(self, run_id: str | None, executions: Iterable[Execution]) -> Registered:
         """Records executions, or fills in what was unknown of known ones. `run_id` None: each is on its own.
@@ -208,23 +136,23 @@ class Broker:
         if run_id is None:
             codes: dict[str, str] = {}
             for row in rows:
-                codes.update(await self._claims.register(lone_run(row.execution_id), [row]))
+                codes.update(await self._replica.claims.register(lone_run(row.execution_id), [row]))
         else:
-            codes = await self._claims.register(check_id(run_id, "run_id"), rows)
+            codes = await self._replica.claims.register(check_id(run_id, "run_id"), rows)
         refused = tuple((one, code) for one, code in codes.items() if code != "registered")
         return Registered(len(codes) - len(refused), refused)
 
     async def preview(self, run_id: str) -> Preview:
         """What a cancel of the run would touch; changes nothing. Raises NotFound."""
-        return await self._survey.preview(check_id(run_id, "run_id"), Scope.RUN)
+        return await self._replica.survey.preview(check_id(run_id, "run_id"), Scope.RUN)
 
     async def preview_subtree(self, execution_id: str) -> Preview:
         """The same for an execution and everything below it."""
-        return await self._survey.preview(await self._known_run_of(execution_id), Scope.SUBTREE, execution_id)
+        return await self._replica.survey.preview(await self._known_run_of(execution_id), Scope.SUBTREE, execution_id)
 
     async def preview_execution(self, execution_id: str) -> Preview:
         """The same for just one execution."""
-        return await self._survey.preview(await self._known_run_of(execution_id), Scope.EXECUTION, execution_id)
+        return await self._replica.survey.preview(await self._known_run_of(execution_id), Scope.EXECUTION, execution_id)
 
     async def cancel_run(self, run_id: str, **options: Unpack[CancelOptions]) -> CancelReport:
         """Cancels every execution of a run, deepest first. Raises NotFound; see `Engine.cancel`."""
@@ -254,16 +182,16 @@ class Broker:
     async def report_execution(self, execution_id: str, *, wait: float | None = None) -> CancelReport:
         """The same for the narrow cancel of an execution, which may have no run; else for its run's widest."""
         run_id = await self._known_run_of(execution_id)
-        own = (await self._reads.gates(run_id)).executions.get(execution_id)
+        own = (await self._replica.reads.gates(run_id)).executions.get(execution_id)
         return await self._report(run_id, own, wait, 0)
 
     async def _report(self, run_id: str, cancel_id: str | None, wait: float | None, cursor: int) -> CancelReport:
         start, _ = _page(cursor, PAGE)
         if wait is None:
-            return await self._survey.report(run_id, cancel_id, cursor=start)
-        wait_s, operation = check_seconds(wait, "wait"), await self._survey.operation(run_id, cancel_id)
-        settled = await self._watches.settled(run_id, operation.cancel_id, wait_s)
-        return settled or await self._survey.report(run_id, operation.cancel_id, cursor=start)
+            return await self._replica.survey.report(run_id, cancel_id, cursor=start)
+        wait_s, operation = check_seconds(wait, "wait"), await self._replica.survey.operation(run_id, cancel_id)
+        settled = await self._replica.watches.settled(run_id, operation.cancel_id, wait_s)
+        return settled or await self._replica.survey.report(run_id, operation.cancel_id, cursor=start)
 
     async def run_of(self, execution_id: str) -> str | None:
         """The run of an execution, None where it belongs to none. Raises NotFound."""
@@ -271,27 +199,27 @@ class Broker:
 
     async def ready(self) -> Mapping[str, str]:
         """For each thing that this process needs "ok", or what is wrong with it; takes a second or two at most."""
-        return await self._probe.check()
+        return await self._replica.probe.check()
 
     async def execution(self, execution_id: str) -> ExecutionView:
         """One execution with both its axes. Raises NotFound."""
-        return await self._lookup.execution(await self._known_run_of(execution_id), execution_id)
+        return await self._replica.lookup.execution(await self._known_run_of(execution_id), execution_id)
 
     async def run(self, run_id: str, *, cursor: int = 0, limit: int = PAGE) -> RunView:
         """A page of a run, in the order of registration. Raises NotFound."""
-        return await self._lookup.run(check_id(run_id, "run_id"), *_page(cursor, limit))
+        return await self._replica.lookup.run(check_id(run_id, "run_id"), *_page(cursor, limit))
 
     async def cancellations(self, state: str = "open", *, cursor: int = 0, limit: int = PAGE) -> Cancellations:
         """A page of the operations of all runs, oldest first; `state` is open, settled or all."""
-        return await self._lookup.cancellations(state, *_page(cursor, limit))
+        return await self._replica.lookup.cancellations(state, *_page(cursor, limit))
 
     async def recent_lag(self) -> Recent:
         """How quickly cancels were heard and obeyed in the last minute."""
-        return await recent_lag(self._reads, self._operations)
+        return await recent_lag(self._replica.reads, self._replica.operations)
 
     async def workers(self, cursor: str = "", limit: int = PAGE) -> Workers:
         """A page of the worker processes whose heart has beaten within a day and that did not leave, by their ids."""
-        return await self._roster.page(cursor, _page(0, limit)[1])
+        return await self._replica.roster.page(cursor, _page(0, limit)[1])
 
     async def declare_dead(self, worker_id: str, incarnation: int, reason: str | None = None) -> int:
         """Says that this worker process is gone: what it held of cancelled work settles as lost, at the next sweep.
@@ -300,48 +228,48 @@ class Broker:
         beats, NotFound where the worker id never had that incarnation.
         """
         why = clean_text(reason, "reason", CANCEL_TEXT_LIMIT) or "no reason given"
-        return await self._claims.declare_dead(check_id(worker_id, "worker_id"), incarnation, why)
+        return await self._replica.claims.declare_dead(check_id(worker_id, "worker_id"), incarnation, why)
 
     async def _known_run_of(self, execution_id: str) -> str:
-        run_id = await self._claims.run_of(check_id(execution_id, "execution_id"))
+        run_id = await self._replica.claims.run_of(check_id(execution_id, "execution_id"))
         if run_id is None:
             raise NotFound(f"execution {execution_id} not found")
         return run_id
 
     async def audit(self, run_id: str) -> tuple[AuditEntry, ...]:
         """Who asked for what in this run, when and why, and how it ended; oldest first. Raises NotFound."""
-        return await self._survey.audit(check_id(run_id, "run_id"))
+        return await self._replica.survey.audit(check_id(run_id, "run_id"))
 
     async def publish_events(self, events: Sequence[object]) -> tuple[Published, ...]:
         """Appends control-plane events to the stream (protocol/README.md), and answers for each of them."""
-        return await publish_events(self._stream, events)
+        return await publish_events(self._replica.stream, events)
 
     async def ingest_state(self) -> StreamState:
         """How far the ingest of all replicas is behind, and how many events were refused."""
-        return await self._stream.state()
+        return await self._replica.stream.state()
 
     async def dead_events(self, cursor: str | None = None, limit: int = 100) -> DeadPage:
         """A page of refused events, oldest first. Raises InvalidInput."""
-        return await list_dead(self._stream, cursor, limit)
+        return await list_dead(self._replica.stream, cursor, limit)
 
     async def replay_events(self, dead_ids: Sequence[str]) -> dict[str, str]:
         """Puts refused events back on the stream: dead id → new id. Raises InvalidInput, NotFound."""
-        return await replay_dead(self._stream, dead_ids)
+        return await replay_dead(self._replica.stream, dead_ids)
 
     async def _run_of(self, execution_id: str, options: CancelOptions) -> str:
         if not options.get("allow_unknown"):
             return await self._known_run_of(execution_id)
-        run_id = await self._claims.run_of(check_id(execution_id, "execution_id"))
+        run_id = await self._replica.claims.run_of(check_id(execution_id, "execution_id"))
         if run_id is not None:
             return run_id
         run_id = lone_run(execution_id)
-        elsewhere = await self._claims.index(run_id, [execution_id])
+        elsewhere = await self._replica.claims.index(run_id, [execution_id])
         return elsewhere.get(execution_id, run_id)  # a worker is just starting it there, and will meet the cancel
 
     async def _cancel(self, run_id: str, scope: Scope, target: str, options: CancelOptions) -> CancelReport:
         wait = options.get("wait")
         wait_s = None if wait is None else check_seconds(wait, "wait")
-        return await self._engine.cancel(run_id, _terms(scope, target, options), wait_s)
+        return await self._replica.engine.cancel(run_id, _terms(scope, target, options), wait_s)
 
 
 async def check(url: str, timeout_s: float = 5.0, *, namespace: str = NAMESPACE) -> list[Finding]:
@@ -400,8 +328,3 @@ def _page(cursor: int, limit: int) -> tuple[int, int]:
     if cursor < 0 or not 0 < limit <= PAGE:
         raise InvalidInput(f"cursor {cursor!r}, limit {limit!r}: allowed are a cursor from 0 and 1 to {PAGE} at once")
     return cursor, limit
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

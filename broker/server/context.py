@@ -21,8 +21,8 @@ class Context:
     broker: Broker
     tokens: Tokens
     patience: Patience
-    traffic: Traffic = field(default_factory=Traffic)
     streams: Streams
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 def context_of(request: Request) -> Context:

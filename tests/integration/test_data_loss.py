@@ -121,10 +121,10 @@ async def test_t08_an_end_that_was_accepted_is_said_again(
         cancel_id = (await fleet.control.cancel_run(RUN)).cancel_id
         assert isinstance(await stopped.end(), broker.ExecutionCancelled)
         await wait_until(lambda: "cleanup begins" in going_on.steps, "y to hear")
-        memory = fleet.control._engine.memory
+        memory = fleet.control._replica.engine.memory
         with recording() as passed:
             if first == "worker":
-                monkeypatch.setattr(fleet.control._claims._backend.commands, "on_new_server", None)
+                monkeypatch.setattr(fleet.control._replica.claims._backend.commands, "on_new_server", None)
             await lose_everything(forgetful)
             if first == "worker":
                 await wait_until(lambda: ("worker.restored", "w1") in passed, "the worker to speak again")
@@ -155,7 +155,7 @@ async def test_t08_it_is_not_settled_before_the_workers_had_time_to_speak(forget
         with pytest.raises(broker.NotFound):  # asked for before the gate stands again
             await control.report(RUN)
         await until_asserted(fleet, cancel_id)
-        await control._engine.memory.walked(cancel_id)
+        await control._replica.engine.memory.walked(cancel_id)
         operation = await until_asserted(fleet, cancel_id)
         assert (operation.phase, operation.state) == ("published", "open")
         await fleet.parts.sweep_now(RUN, cancel_id)
@@ -180,7 +180,7 @@ async def test_t08_the_target_of_a_narrow_cancel_is_not_taken_for_never_started(
             with pytest.raises(broker.NotFound):
                 await fleet.control.report(RUN)
             await until_asserted(fleet, cancel_id)
-            await fleet.control._engine.memory.walked(cancel_id)
+            await fleet.control._replica.engine.memory.walked(cancel_id)
             (running,) = (await fleet.control.report(RUN)).still_running
             assert (running.execution_id, running.cause) == ("x", "no_worker")
             assert fleet.worker._listener._mailbox is not None
@@ -209,7 +209,7 @@ async def test_t08_a_server_that_kept_everything_is_walked_again_and_nobody_is_t
         async with observing(redis_server.url) as after:
             with recording() as passed:
                 await fleet.control.report(RUN)
-                await fleet.control._engine.memory.walked(cancel_id)
+                await fleet.control._replica.engine.memory.walked(cancel_id)
                 await wait_until(lambda: ("worker.restored", "w1") in passed, "the worker to speak again")
             assert await after.messages() == []
         assert await fleet.parts.reads.execution(RUN, "x") == kept

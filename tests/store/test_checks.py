@@ -121,7 +121,7 @@ async def test_connect_says_nothing_of_a_server_that_keeps_intents(
         done.append(len(found))
         return found
 
-    monkeypatch.setattr("broker.control.check_durability", noted)
+    monkeypatch.setattr("broker.replica.check_durability", noted)
     async with broker.connect(redis_server.url, sweep=False):
         await wait_until(lambda: done == [2], "the checks to be made")
     assert "redis.unsafe" not in caplog.text
