@@ -16,8 +16,9 @@ CANCEL_FAILED: Final = "cancel.drive.failed"
 
 EVENTS: Final = frozenset({
     CANCEL_STARTED, CANCEL_COMPLETE, CANCEL_FAILED,
-    "cancel.given_up", "cancel.lease.failed", "cancel.memory.full", "cancel.overdue", "cancel.prune.failed",
-    "cancel.reassert.failed", "cancel.reassert.retried", "cancel.reasserted", "cancel.summary.failed",
+    "cancel.end_walk.failed", "cancel.given_up", "cancel.hand_over.failed", "execution.lost", "worker.fenced",
+    "cancel.lease.failed", "cancel.memory.full", "cancel.overdue", "cancel.prune.failed",
+    "cancel.reassert.failed", "cancel.reassert.retried", "cancel.reasserted",
     "cancel.superseded", "cancel.takeover", "cancel.undeliverable", "cancel.wait.failed", "cancel.walk_again",
     "commands.disconnect.failed", "commands.failed", "commands.new_server", "compatible.failed",
     "execution.finish.delayed", "execution.finish.late", "execution.ghost", "execution.not_held",

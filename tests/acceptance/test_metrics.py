@@ -1,0 +1,195 @@
+"""/metrics: the table as Prometheus reads it, the same from every replica, and the alert that it sets off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import broker
+from broker.observe.metrics import METRICS, Kind
+from broker.store.claims import Holder, Registration
+from broker.store.counts import Counts
+from tests.support.redis_server import RedisServer
+from tests.support.serving import Served, open_served
+from tests.support.tree import ROOT
+
+RUN = "demo"
+STOPPED = Holder("w-stopped", 1)
+ALERTS = ROOT / "deploy" / "observability" / "alerts.yml"
+
+
+@pytest.fixture
+async def served(redis_url: str) -> AsyncIterator[Served]:
+    async with open_served(redis_url) as one:
+        yield one
+
+
+async def scrape(served: Served) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+    """Sample name → labels → value."""
+    answer = await served.client.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return found
+
+
+def only(samples: dict[frozenset[tuple[str, str]], float]) -> float:
+    (value,) = samples.values()
+    return value
+
+
+async def a_fleet_with_one_stopped_worker(served: Served) -> None:
+    """Three executions of a run that is cancelled and overdue; the worker of one of them has died."""
+    parts = served.parts
+    await parts.claims.new_incarnation(STOPPED.worker_id)
+    for execution_id in ("a", "b"):
+        await parts.start(RUN, execution_id)
+    await parts.claims.register(RUN, [Registration("c", agent_node_id="gpu-7")])
+    await parts.start(RUN, "c", holder=STOPPED)
+    await served.control.cancel_run(RUN, deadline=0.001, reason="demo", requested_by="ops")
+    for execution_id in ("a", "b"):
+        await parts.finish(RUN, execution_id)
+    await Counts(parts.backend).carry(RUN)
+
+
+async def test_a_stopped_worker_is_named_by_report_and_metrics_and_sets_off_the_alert(
+    served: Served, tmp_path: Path
+) -> None:
+    await a_fleet_with_one_stopped_worker(served)
+    (straggler,) = (await served.control.report(RUN)).still_running
+    (listed,) = (await served.client.get("/api/v1/cancellations")).json()["cancellations"]
+    metrics = await scrape(served)
+    running = {labels: number for labels, number in metrics["broker_stragglers"].items() if number}
+    assert running == {frozenset({("cause", straggler.cause.value)}): 1}
+    assert listed["causes"] == {straggler.cause.value: 1} == {"worker_lost": 1}
+    assert only(metrics["broker_executions_unsettled"]) == only(metrics["broker_operations_overdue"]) == 1
+    assert only(metrics["broker_oldest_unsettled_seconds"]) > 0
+    assert sum(metrics["broker_ack_stopped_seconds_count"].values()) == 2
+    fires_with(only(metrics["broker_operations_overdue"]), tmp_path)
+
+
+def fires_with(overdue: float, folder: Path) -> None:
+    """The alert rule, given for ten minutes what was scraped: it must fire, and it must not with 0."""
+    if shutil.which("promtool") is None:
+        message = "NOT CHECKED BY PROMTOOL: there is none (Debian, Ubuntu: apt-get install prometheus)"
+        if os.environ.get("CI"):
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+    tests = [
+        {
+            "interval": "15s",
+            "input_series": [{"series": "broker_operations_overdue", "values": f"{value:g}x40"}],
+            "promql_expr_test": [
+                {
+                    "expr": 'count(ALERTS{alertname="BrokerCancelOverdue", alertstate="firing"}) or vector(0)',
+                    "eval_time": "8m",
+                    "exp_samples": [{"labels": "{}", "value": firing}],
+                }
+            ],
+        }
+        for value, firing in ((overdue, 1), (0.0, 0))
+    ]
+    file = folder / "scraped.yml"
+    file.write_text(json.dumps({"rule_files": [str(ALERTS)], "evaluation_interval": "15s", "tests": tests}))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+async def test_every_replica_tells_the_same(served: Served, redis_url: str) -> None:
+    await a_fleet_with_one_stopped_worker(served)
+    async with broker.connect(redis_url, sweep=False) as other:
+        ours, theirs = await served.control.figures.shared(), await other.figures.shared()
+        assert ours.counts == theirs.counts
+        assert ours.counts["events|requested"] == 1
+        assert (ours.open.causes, ours.open.overdue_operations) == (theirs.open.causes, theirs.open.overdue_operations)
+
+
+async def test_t35_what_is_rendered_is_the_table_and_every_label_is_within_its_bound(served: Served) -> None:
+    await a_fleet_with_one_stopped_worker(served)
+    await served.client.get("/api/v1/runs/no-such-run")
+    await served.client.get("/no/such/path")
+    await served.client.request("BREW", "/livez")
+    metrics = await scrape(served)
+    for metric in METRICS:
+        samples = metrics[f"{metric.name}_bucket" if metric.kind is Kind.HISTOGRAM else metric.name]
+        for labels in map(dict, samples):
+            labels.pop("le", None)
+            assert set(labels) == {label.name for label in metric.labels}
+            for label in metric.labels:
+                assert not label.values or labels[label.name] in label.values
+    known = {f"{one.name}{end}" for one in METRICS for end in ("", "_bucket", "_count", "_sum", "_created")}
+    assert {name for name in metrics if name.replace("_created", "_total") not in known} <= known
+    routes = {dict(labels)["route"] for labels in metrics["broker_http_requests_total"]}
+    assert {"/api/v1/runs/{run_id}", "unknown"} <= routes
+    assert not any("no-such-run" in route for route in routes)
+    assert "other" in {dict(labels)["method"] for labels in metrics["broker_http_requests_total"]}
+
+
+async def test_without_redis_a_replica_tells_what_it_knows_of_itself(redis_server: RedisServer) -> None:
+    async with open_served(redis_server.url) as served:
+        assert only((await scrape(served))["broker_redis_up"]) == 1
+        served.control.figures._commands.timeout_s = 0.2
+        redis_server.kill()
+        metrics = await scrape(served)
+        assert only(metrics["broker_redis_up"]) == 0
+        assert "broker_operations_open" not in metrics
+        assert sum(metrics["broker_http_requests_total"].values()) >= 1
+        await asyncio.to_thread(redis_server.restart)
+
+
+async def test_it_needs_the_scope_observe(served: Served) -> None:
+    """Labels name agent nodes; without tokens it is open, like everything."""
+    document = (await served.client.get("/openapi.json")).json()
+    assert document["paths"]["/metrics"]["get"]["x-required-scope"] == "observe"
+
+
+async def test_a_scrape_reads_what_is_settled_once(served: Served) -> None:
+    """It stays on the work list for a day; only what is due at another time than before is looked at again."""
+    await served.parts.start(RUN, "a")
+    cancel_id = (await served.control.cancel_run(RUN)).cancel_id
+    await served.parts.finish(RUN, "a")
+    await served.parts.operations.reschedule(RUN, cancel_id, 1)
+    census = served.control.figures._census
+    assert (await census.read()).open_operations == 0
+    assert census._settled == {(RUN, cancel_id): 1}
+    await served.parts.operations.reschedule(RUN, cancel_id, 0)
+    await census.read()
+    assert census._settled == {(RUN, cancel_id): 0}
+
+
+async def test_the_oldest_stragglers_are_looked_at_and_the_rest_is_counted(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, a scrape reads no more than the first thousand of them."""
+    monkeypatch.setattr("broker.cancel.census.CAUSES_READ", 3)
+    for run_id in ("r1", "r2", "r3"):
+        for n in range(2):
+            await served.parts.start(run_id, f"{run_id}-{n}")
+        await served.control.cancel_run(run_id)
+    work = await served.control.figures._census.read()
+    assert (work.unsettled, work.open_operations) == (6, 3)
+    assert sum(work.causes.values()) == 6
+    assert work.causes["not_read"] == 3
+
+
+async def test_a_subtree_is_overdue_only_by_its_own_stragglers(served: Served) -> None:
+    await served.parts.start(RUN, "root")
+    await served.parts.start(RUN, "inside", parent="root")
+    await served.parts.start(RUN, "outside", parent="root")
+    await served.control.cancel_subtree("inside", deadline=0.001)
+    assert (await served.control.figures._census.read()).overdue_operations == 1
+    await served.control.cancel_subtree("outside", deadline=600)
+    await served.parts.finish(RUN, "inside")
+    work = await served.control.figures._census.read()
+    assert (work.overdue_operations, work.unsettled) == (0, 1)
