@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broker.cancel.lookup import Lookup, straggler_cause
@@ -20,6 +20,7 @@ from broker.store.reads import Reads, Waiting
 
 LISTED = 10_000  # entries of the work list looked at
 CAUSES_READ = 1_000  # stragglers whose cause is looked up: the oldest
+RUNS_READ = 100  # of so many runs at most: each costs seven reads
 NOT_READ = "not_read"
 FRESH_S = 1.0
 
@@ -27,7 +28,8 @@ FRESH_S = 1.0
 @dataclass(frozen=True, slots=True)
 class OpenWork:
     """`open_operations` and `overdue_operations` are operations; `unsettled` executions that were told and are not
-    settled, `causes` the same by cause (`not_read`: beyond the oldest 1,000); `oldest_s` the age of the oldest.
+    settled, `causes` the same by cause (`not_read`: beyond the oldest 1,000, or 100 runs); `oldest_s` the age
+    of the oldest.
 
     `complete` is False where the work list was too long to be read.
     """
@@ -99,17 +101,17 @@ class Census:
         return bool(await self._reads.in_scope(run_id, operation, oldest))
 
     async def _causes(self, waiting: Mapping[str, Waiting]) -> Mapping[str, int]:
-        """Of the runs that wait longest first, until the budget is used."""
-        causes, left = Counter[str](), CAUSES_READ
-        for run_id in sorted(waiting, key=lambda one: waiting[one].oldest_us):
-            page = await self._reads.longest_waiting(run_id, left) if left > 0 else []
-            causes.update(await self._causes_of(run_id, page))
-            causes[NOT_READ] += max(0, waiting[run_id].number - len(page))
-            left -= len(page)
+        """Of the runs that wait longest first, until the budget is used; the runs side by side."""
+        budget, left = dict[str, int](), CAUSES_READ
+        for run_id in sorted(waiting, key=lambda one: waiting[one].oldest_us)[:RUNS_READ]:
+            budget[run_id] = min(left, waiting[run_id].number)
+            left -= budget[run_id]
+        found = await asyncio.gather(*(self._causes_of(run_id, limit) for run_id, limit in budget.items() if limit))
+        causes = Counter(cause for causes_of_run in found for cause in causes_of_run)
+        causes[NOT_READ] = max(0, sum(one.number for one in waiting.values()) - causes.total())
         return {cause: number for cause, number in causes.items() if number}
 
-    async def _causes_of(self, run_id: str, execution_ids: Sequence[str]) -> list[str]:
-        if not execution_ids:
-            return []
+    async def _causes_of(self, run_id: str, limit: int) -> list[str]:
+        execution_ids = await self._reads.longest_waiting(run_id, limit)
         evidence = await self._lookup.evidence(run_id, execution_ids, depth_of={})
         return [straggler_cause(one, evidence) for one in evidence.executions]

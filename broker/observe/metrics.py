@@ -103,7 +103,7 @@ METRICS: Final = (
     # --- what is open ----------------------------------------------------------------------------------------
     Metric(
         "broker_stragglers", Kind.GAUGE, "executions", Source.REDIS,
-        "Told and not settled, by why; of more than 1,000 the oldest, the rest counts as not_read.",
+        "Told and not settled, by why; beyond the oldest 1,000, or 100 runs, as not_read.",
         red="no_ack, worker_lost: look at those workers; not_delivered: the network; stopping: the body's clean-up.",
         query="max(broker_stragglers) by (cause)", warn=1, labels=(_CAUSE,),
     ),
