@@ -78,10 +78,10 @@ def test_on_a_terminal_it_is_live_until_a_key_says_so(server: Server, end: bytes
         start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(theirs)
-    _until(ours, b"1 open cancels")
+    _until(ours, b"1 open cancel,")
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 30, 0, 0))
     process.send_signal(signal.SIGWINCH)
-    _until(ours, b"1 open cancels")  # drawn again
+    _until(ours, b"1 open cancel,")  # drawn again
     os.write(ours, end)
     rest = _until(ours, None)
     assert process.wait(60) == code

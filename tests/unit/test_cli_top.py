@@ -45,7 +45,7 @@ def test_a_frame_fits_80_by_24_however_much_there_is() -> None:
 
 def test_a_small_window_has_what_matters() -> None:
     lines = top_lines(overview(3, 3), "http://x", Paint(), width=40, height=3)
-    assert lines[1].startswith("3+ open cancels, 3 overdue; 3 executions")
+    assert lines[1].startswith("3 open cancels or more, 3 overdue;")
     assert len(lines) == 3
 
 

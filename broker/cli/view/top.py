@@ -39,11 +39,11 @@ def _title(seen: OverviewAnswer, server: str, paint: Paint) -> list[tuple[str, s
     running = f"{count(seen.outstanding, 'execution')} still running"
     if bad:
         running += f", oldest {duration(seen.oldest_age_ms)}"
-    more = "+" if seen.truncated else ""
+    opened = count(seen.open, "open cancel") + (" or more" if seen.truncated else "")
     lag = seen.recent.ack_lag
     return [
         (f"broker top  {visible(server)}   q leaves", None, True),
-        (f"{seen.open}{more} open cancels, {seen.overdue} overdue; {running}", "red" if bad else "green", True),
+        (f"{opened}, {seen.overdue} overdue; {running}", "red" if bad else "green", True),
         (f"causes: {counts(seen.causes) or 'none'}", "red" if bad else None, False),
         (f"ack lag {seen.recent.window_s} s {spark(seen.recent.points, paint)} {_lag('received', lag.received)},"
          f" {_lag('stopped', lag.stopped)}", None, False),
