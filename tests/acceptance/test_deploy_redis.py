@@ -114,3 +114,9 @@ def test_a_worker_may_write_a_gate_and_that_is_said(deployed: ConfiguredRedis) -
     """Redis cannot keep the two apart: every script has all keys of its run. users.acl says so, and README too."""
     with redis.Redis.from_url(deployed.url_of("worker")) as client:
         assert client.hset(f"{RUN_KEY}gates", "*", "x") in (0, 1)
+
+
+def test_a_worker_may_ask_for_another_look_at_an_operation(deployed: ConfiguredRedis) -> None:
+    """What `Claims` does after a start or an ack that has reopened one: it puts, and reads nothing."""
+    with redis.Redis.from_url(deployed.url_of("worker")) as client:
+        assert client.zadd("cb:open", {"run-1|c_gone": 0}) == 1
