@@ -89,6 +89,12 @@ def exec_command(
     raise typer.Exit(asyncio.run(_Attended(job).run()))
 
 
+def _environment(redis_url: str) -> dict[str, str]:
+    """What the command inherits: the worker id is this process's alone."""
+    kept = {name: value for name, value in os.environ.items() if name != "BROKER_WORKER_ID"}
+    return {**kept, "BROKER_REDIS_URL": redis_url}
+
+
 @dataclass(frozen=True)
 class _Job:
     """What was asked for."""
@@ -120,7 +126,7 @@ class _Job:
                     execution_id=self.execution_id,
                     parent_execution_id=self.parent,
                     grace=self.grace_s,
-                    env={**os.environ, "BROKER_REDIS_URL": self.redis_url},
+                    env=_environment(self.redis_url),
                     foreground=True,
                 )
         except BrokerError as error:

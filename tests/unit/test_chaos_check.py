@@ -119,11 +119,6 @@ def test_a_claim_behind_the_gate_of_a_subtree_is_lost_if_its_parent_was_known() 
     assert ("lost", ONE) in verdicts(HONEST, facts(below, _9=STOPPED, _5=between, _0=claimed))
     at_once = replace(between, registered_us=ASKED + 1)
     assert ("lost", ONE) not in verdicts(HONEST, facts(below, _9=STOPPED, _5=at_once, _0=claimed))
-    target = replace(STOPPED, registered_us=800)
-    late = replace(STOPPED, parent="c1-0.9", started_us=ASKED + 1)
-    assert ("lost", ONE) in verdicts(HONEST, facts(below, _9=target, _0=late))
-    at_once = replace(target, registered_us=ASKED + 1)
-    assert ("lost", ONE) not in verdicts(HONEST, facts(below, _9=at_once, _0=late))
 
 
 def test_an_accepted_cancel_that_is_gone_is_lost() -> None:

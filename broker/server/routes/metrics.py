@@ -16,13 +16,14 @@ from broker.server.tokens import Right
 
 router = APIRouter(tags=["health"], route_class=Guarded)
 log = get_logger("broker.server")
+EXAMPLE = "# TYPE broker_operations_open gauge\nbroker_operations_open 1.0\n"
 
 
 @router.get(
     "/metrics",
     summary="Metrics in Prometheus's text format",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Done"}},
+    responses={200: {"content": {"text/plain": {"example": EXAMPLE}}, "description": "Done"}},
     openapi_extra=needs(Right.OBSERVE),
 )
 async def metrics(request: Request) -> Response:
