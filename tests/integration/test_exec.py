@@ -139,6 +139,8 @@ async def test_what_is_ignored_stays_ignored(shell: Shell) -> None:
 
 
 async def test_a_nested_call_finds_its_parent(shell: Shell, b: broker.Broker) -> None:
+    """And is a worker of its own, whatever the outer one is called."""
+    shell.env["BROKER_WORKER_ID"] = "pod-7"
     inner = f"exec $EXEC --execution-id inner -- sh -c '{MAIN.replace(chr(39), '')}'"
     call = shell.start(*JOB, "--redis-url", shell.env.pop("BROKER_REDIS_URL"), "--", "sh", "-c", inner)
     await shell.has("main")
