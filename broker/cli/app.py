@@ -15,6 +15,7 @@ import typer
 import broker
 from broker.cli import quick_interrupt
 from broker.cli.cancellations import cancellations
+from broker.cli.conformance.command import conformance
 from broker.cli.demo.command import demo
 from broker.cli.doctor import doctor
 from broker.cli.events.dead import dead as dead_events
@@ -83,6 +84,7 @@ def _group(name: str, text: str, module: str = _CLIENT, **commands: Callable[...
 
 app.command("demo")(demo)
 app.command("exec", context_settings={"allow_interspersed_args": False})(exec_command)
+app.command("conformance", context_settings={"allow_interspersed_args": False})(_loaded(conformance, "broker.control"))
 app.command("serve")(serve)
 app.command("doctor")(_loaded(doctor, "broker.control"))
 app.command("cancellations")(_loaded(cancellations))

@@ -124,6 +124,7 @@ async def test_it_reconnects_and_is_reported_like_a_python_one(redis_url: str, n
                 async with Redis.from_url(redis_url) as client:
                     killed = await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
                     assert killed >= 1
+                    assert await client.client_kill_filter(_type="pubsub") >= 1
                 await control.cancel_run(run, reason="why", requested_by="ops")
                 reports.append(comparable(report_answer(await settled(control, run))))
                 await ended(process)
@@ -132,3 +133,36 @@ async def test_it_reconnects_and_is_reported_like_a_python_one(redis_url: str, n
     assert reports[0] == reports[1]
     assert views[0] == views[1]
     assert (views[1]["disposition"], views[1]["status"], views[1]["claim"]) == ("stopped", "cancelled", None)
+
+
+def test_it_keeps_every_rule(node_worker: list[str]) -> None:
+    assert conformance(*node_worker) == (0, "All 16 rules are kept")
+
+
+def test_the_python_sdk_keeps_every_rule() -> None:
+    assert conformance(*PYTHON) == (0, "All 16 rules are kept")
+
+
+def test_a_program_that_does_nothing_breaks_the_rule_and_it_is_said() -> None:
+    nothing = ("--patience", "0.1", "--rule", "push", "--", sys.executable, "-c", "")
+    code, said = conformance(*nothing)
+    assert (code, said) == (1, "1 rule, 1 broken")
+    assert conformance("--rule", "nonsense", "--", "true")[0] == 2
+    assert conformance("--redis-url", "rediss://127.0.0.1:1/0", "--", "true")[0] in (2, 6)
+    assert conformance("--rule", "push", "--", "./there-is-no-such-program")[0] == 2
+
+
+def conformance(*arguments: str) -> tuple[int, str]:
+    """Exit code, and the last line."""
+    command = [
+        sys.executable,
+        "-m",
+        "broker",
+        "conformance",
+        *(() if "--" in arguments else ("--patience", "30", "--")),
+    ]
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    lines = done.stdout.splitlines()
+    if done.returncode == 1 and "broken" not in (lines or [""])[-1]:
+        raise AssertionError(done.stdout + done.stderr)
+    return done.returncode, lines[-1] if lines else done.stderr

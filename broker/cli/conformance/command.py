@@ -1,0 +1,81 @@
+"""The command `broker conformance`: tries any worker program under every rule of the protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.cli.options import Json
+from broker.cli.settings import flag, option, seconds
+
+if TYPE_CHECKING:
+    from broker.cli.conformance.program import Launch
+    from broker.cli.conformance.rules import Rule, Verdict
+
+Command = Annotated[list[str], typer.Argument(metavar="CMD", help="The worker program and its arguments.")]
+RedisUrl = Annotated[str, option("--redis-url", "The Redis to try it on; by default one inside this process.", "URL")]
+Patience = Annotated[str, option("--patience", "How long a thing that must come may take.", "SECONDS")]
+Rules = Annotated[list[str] | None, typer.Option("--rule", metavar="NAME", help="Only this rule; may be repeated.")]
+Output = Annotated[bool, flag("--output", "Show on standard error what the program prints.")]
+
+
+def conformance(
+    command: Command,
+    redis_url: RedisUrl = "embedded://",
+    patience: Patience = "15",
+    rule: Rules = None,
+    output: Output = False,
+    json: Json = False,
+) -> None:
+    """Tries a worker program under every rule of the protocol: pass or fail, with what was seen.
+
+    \b
+    Example: broker conformance -- node worker.mjs
+
+    The program is started once a rule, and finds in its environment what to do: run the executions
+    BROKER_EXECUTION_IDS (with spaces between them) of BROKER_RUN_ID on BROKER_REDIS_URL, in the namespace
+    BROKER_NAMESPACE, as BROKER_WORKER_ID, and leave with code 0 when all of them have ended.
+    "Run" is to do nothing until it is cancelled, and then to take BROKER_STOP_MS to stop; or, where BROKER_WORK_MS
+    is set, to end well after that time. BROKER_START is the number of its claims, it polls every BROKER_HEARTBEAT_MS.
+
+    Exit codes: 0 every rule is kept, 1 one is broken, 2 usage, 6 Redis unreachable.
+    """
+    from broker.cli.conformance.program import launcher
+    from broker.cli.conformance.rules import RULES
+    from broker.cli.settings import one_of
+    from broker.cli.terminal import Paint, show, show_json
+    from broker.cli.view.conformance import verdict_lines
+
+    logging.getLogger("broker").addHandler(logging.NullHandler())
+    for name in rule or ():
+        one_of(name, "--rule", [one.name for one in RULES])
+    chosen = tuple(one for one in RULES if not rule or one.name in rule)
+    patience_s = seconds(patience, "--patience", least=0.1, most=3600.0) or 0.0
+    verdicts = asyncio.run(try_program(launcher(command, is_quiet=not output), redis_url, chosen, patience_s))
+    if json:
+        rows = [{"rule": one.rule.name, "sentence": one.rule.sentence, "broken": one.why} for one in verdicts]
+        show_json({"rules": rows})
+    else:
+        show(verdict_lines(verdicts, Paint.of(sys.stdout)))
+    if any(one.why is not None for one in verdicts):
+        raise typer.Exit(1)
+
+
+async def try_program(launch: Launch, redis_url: str, chosen: tuple[Rule, ...], patience_s: float) -> list[Verdict]:
+    """One broker for all trials; it tells each cancel once, so that nothing but the rule in question helps."""
+    from broker.cli.conformance.rules import judge
+    from broker.cli.conformance.trial import Bench
+    from broker.control import connect
+    from broker.store.backend import Backend
+    from broker.store.keys import NAMESPACE, Lifetimes
+
+    async with AsyncExitStack() as stack:
+        control = await stack.enter_async_context(connect(redis_url, sweep=False, ingest=True))
+        backend = Backend.connect(control.redis_url, namespace=NAMESPACE, lifetimes=Lifetimes(), timeout_s=5.0)
+        stack.push_async_callback(backend.close)
+        return await judge(Bench(control, backend, launch, NAMESPACE, patience_s), chosen)
