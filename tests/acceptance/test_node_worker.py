@@ -122,8 +122,6 @@ async def test_it_reconnects_and_is_reported_like_a_python_one(redis_url: str, n
             with started(command, redis_url, run, leaf, BROKER_HEARTBEAT_MS="3600000", BROKER_STOP_MS="200") as process:
                 await runs(control, leaf)
                 async with Redis.from_url(redis_url) as client:
-                    killed = await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
-                    assert killed >= 1
                     assert await client.client_kill_filter(_type="pubsub") >= 1
                 await control.cancel_run(run, reason="why", requested_by="ops")
                 reports.append(comparable(report_answer(await settled(control, run))))

@@ -16,7 +16,6 @@ from broker.server.tokens import Right
 
 router = APIRouter(tags=["health"], route_class=Guarded)
 log = get_logger("broker.server")
-EXAMPLE = "# TYPE broker_operations_open gauge\nbroker_operations_open 1.0\n"
 EXAMPLE = "# TYPE broker_executions_unsettled gauge\nbroker_executions_unsettled 3.0\n"
 
 
