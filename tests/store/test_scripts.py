@@ -169,7 +169,7 @@ def test_the_lint_sees_what_it_forbids(offence: str, text: str) -> None:
     assert offences("x = 'at ' .. now_us .. other_now") == set()
 
 
-KNOWN_GLOBALS = {"redis", "cjson", "KEYS", "ARGV", "string", "table", "math", "tonumber", "ipairs"}
+KNOWN_GLOBALS = {"redis", "cjson", "KEYS", "ARGV", "string", "table", "math", "tonumber", "ipairs", "unpack"}
 
 
 @each_script

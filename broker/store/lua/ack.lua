@@ -9,7 +9,7 @@
 -- EACH late: of an older claim; logged, not applied
 -- EACH not_cancelled: there is no intent for it
 -- EACH not_found: no such execution
--- INCLUDE clock statuses counts lifetime executions operations cover acks evidence
+-- INCLUDE clock pages statuses counts lifetime executions operations cover acks evidence
 local events, ended, reopened = {}, {}, {}
 
 local function is_news(ack, rank, seq)
@@ -21,7 +21,7 @@ local function settle_claim(execution_id, e, ack)
   ack.settled_us = now_us
   e.slot, e.incarnation = '', ''
   save_execution(execution_id, e)
-  redis.call('ZREM', unsettled_key, execution_id)
+  set_settled(execution_id)
 end
 
 local function record(execution_id, e, ack, said, slot, published_us)
@@ -69,7 +69,7 @@ local function apply(execution_id, said)
   if not e then
     return 'not_found'
   end
-  local intent = redis.call('HGET', intents_key, execution_id)
+  local intent = get_field(intents_key, execution_id)
   if not intent then
     return 'not_cancelled'
   end
@@ -90,6 +90,10 @@ local function apply(execution_id, said)
   return 'late'
 end
 
+local ids = ids_from(first_execution_id, 8)
+expect(executions_key, ids)
+expect(intents_key, ids)
+expect(acks_key, ids)
 local answer = { 'acked', reopened }
 for i = first_execution_id, #ARGV, 8 do
   answer[#answer + 1] = apply(ARGV[i], { worker_id = ARGV[i + 1], incarnation = ARGV[i + 2], start = ARGV[i + 3],

@@ -3,7 +3,7 @@
 -- ARGV cancel_id: the operation
 -- RETURNS confirmed: written
 -- RETURNS gone: there is no such operation
--- INCLUDE clock counts lifetime operations
+-- INCLUDE clock pages counts lifetime operations
 local operation = read_operation(cancel_id)
 if not operation then
   return { 'gone' }

@@ -7,7 +7,7 @@
 -- RETURNS dirty: walk again
 -- RETURNS fenced: a newer driver has the operation
 -- RETURNS gone: there is no such operation
--- INCLUDE clock counts lifetime operations driver
+-- INCLUDE clock pages counts lifetime operations driver
 local operation, refusal = driven_operation()
 if refusal then
   return { refusal }

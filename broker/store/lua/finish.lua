@@ -12,7 +12,7 @@
 -- EACH repeat: this end is known already
 -- EACH late: another claim has replaced this one; logged, not applied
 -- EACH not_found: no such execution
--- INCLUDE clock statuses counts lifetime executions operations cover acks tell
+-- INCLUDE clock pages statuses counts lifetime executions operations cover acks tell
 local slot = worker_slot(worker_id)
 local events, ended = {}, {}
 
@@ -26,7 +26,7 @@ local function settle_with(execution_id, e, said, intent)
   ack.disposition, ack.outcome, ack.start, ack.slot = said.disposition, said.status, said.start, slot
   ack.settled_us, ack.detail = now_us, said.detail
   save_ack(execution_id, ack)
-  redis.call('ZREM', unsettled_key, execution_id)
+  set_settled(execution_id)
   release_claim(execution_id, e)
   count_end(ack, e.agent_node, said.disposition, intent)
   ended[#ended + 1] = execution_id
@@ -48,11 +48,11 @@ local function end_under_gate(execution_id, e, said, id)
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
   said.disposition = 'ended_itself'
-  return settle_with(execution_id, e, said, redis.call('HGET', intents_key, execution_id))
+  return settle_with(execution_id, e, said, get_field(intents_key, execution_id))
 end
 
 local function end_claim(execution_id, e, said)
-  local intent = redis.call('HGET', intents_key, execution_id)
+  local intent = get_field(intents_key, execution_id)
   if intent then
     return settle_with(execution_id, e, said, intent)
   end
@@ -81,7 +81,7 @@ local function finish(execution_id, said)
   end
   if was_lost(e, read_ack(execution_id), slot, said.start) then
     audit('ghost', '', execution_id .. ' start ' .. said.start .. ' of ' .. worker_id .. ' was lost: ' .. said.disposition)
-    return settle_with(execution_id, e, said, redis.call('HGET', intents_key, execution_id))
+    return settle_with(execution_id, e, said, get_field(intents_key, execution_id))
   end
   if not has_open_claim(e) and e.start == said.start then
     return 'repeat'
@@ -91,6 +91,10 @@ local function finish(execution_id, said)
   return 'late'
 end
 
+local ids = ids_from(first_execution_id, 5)
+expect(executions_key, ids)
+expect(intents_key, ids)
+expect(acks_key, ids)
 local answer = { 'finished' }
 for i = first_execution_id, #ARGV, 5 do
   answer[#answer + 1] = finish(ARGV[i],

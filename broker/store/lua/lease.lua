@@ -7,7 +7,7 @@
 -- RETURNS leased: fence number, operation as JSON
 -- RETURNS busy: another process drives it
 -- RETURNS gone: there is no such operation
--- INCLUDE clock counts lifetime operations
+-- INCLUDE clock pages counts lifetime operations
 local operation = read_operation(cancel_id)
 if not operation then
   return { 'gone' }

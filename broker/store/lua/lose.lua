@@ -5,7 +5,7 @@
 -- RETURNS lost: a code for each
 -- EACH lost: settled by this
 -- EACH changed: not told, settled already, or of another claim; nothing was written
--- INCLUDE clock statuses counts lifetime executions operations acks lost
+-- INCLUDE clock pages statuses counts lifetime executions operations acks lost
 local events, ended, noted = {}, {}, {}
 
 local function lose(execution_id, claim)

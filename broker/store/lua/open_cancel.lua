@@ -18,7 +18,7 @@
 -- RETURNS key_reused: cancel id that the idempotency key belongs to; nothing was written
 -- RETURNS listing_expired: more than 30 s since it was listed; nothing was written
 -- RETURNS too_deep: the ancestors of the execution cannot be checked; nothing was written
--- INCLUDE clock statuses counts lifetime executions operations cover acks tell
+-- INCLUDE clock pages statuses counts lifetime executions operations cover acks tell
 local LISTING_US = 30000000
 local GATE_FIELD = { run = '*', subtree = target, execution = '=' .. target }
 local gate_field = GATE_FIELD[scope]

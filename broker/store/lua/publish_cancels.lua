@@ -15,7 +15,7 @@
 -- EACH adopted: it has an intent already
 -- EACH terminal: it has ended
 -- EACH unknown: no such execution
--- INCLUDE clock statuses counts lifetime executions operations driver acks tell
+-- INCLUDE clock pages statuses counts lifetime executions operations driver acks tell
 local operation, refusal = driven_operation()
 if refusal then
   return { refusal }
@@ -33,12 +33,12 @@ local function decide(execution_id)
     return 'unknown', '', ''
   end
   local before = e.status
-  local intent = redis.call('HGET', intents_key, execution_id)
+  local intent = get_field(intents_key, execution_id)
   if intent then
     return 'adopted', before, string.match(intent, '^[^|]*')
   end
   if is_terminal(before) and not has_open_claim(e) then
-    if redis.call('HEXISTS', acks_key, execution_id) == 1 then -- said again after a data loss, before the cancel was
+    if get_field(acks_key, execution_id) then -- said again after a data loss, before the cancel was
       save_intent(execution_id, e, cancel_id, now_us, '1', '0', '')
       return 'adopted', before, cancel_id
     end
@@ -53,6 +53,9 @@ local function decide(execution_id)
   return is_terminal(before) and 'held' or 'told', before, cancel_id
 end
 
+local ids = ids_from(first_execution_id, 1)
+expect(executions_key, ids)
+expect(intents_key, ids)
 local told = false
 for i = first_execution_id, #ARGV do
   local code, before, id = decide(ARGV[i])

@@ -9,7 +9,7 @@
 -- RETURNS published: number of messages
 -- RETURNS fenced: a newer driver has the operation; nothing was written
 -- RETURNS gone: there is no such operation
--- INCLUDE clock statuses counts lifetime executions operations driver acks tell
+-- INCLUDE clock pages statuses counts lifetime executions operations driver acks tell
 local operation, refusal = driven_operation()
 if refusal then
   return { refusal }
@@ -17,8 +17,8 @@ end
 local SOURCE = { run = 'cancel_tree', subtree = 'cancel_subtree', execution = 'cancel_api' }
 
 local function redeliver(execution_id)
-  local raw = redis.call('HGET', intents_key, execution_id)
-  local e = raw and redis.call('ZSCORE', unsettled_key, execution_id) and read_execution(execution_id)
+  local raw = get_field(intents_key, execution_id)
+  local e = raw and is_unsettled(execution_id) and read_execution(execution_id)
   if not e then
     return 0
   end
@@ -30,6 +30,9 @@ local function redeliver(execution_id)
   return 1
 end
 
+local ids = ids_from(first_execution_id, 1)
+expect(executions_key, ids)
+expect(intents_key, ids)
 local published = 0
 for i = first_execution_id, #ARGV do
   published = published + redeliver(ARGV[i])

@@ -8,8 +8,9 @@
 -- EACH run_cancelled: recorded as cancelled, never to be started
 -- EACH parent_conflict: known under another parent; nothing was changed
 -- EACH too_deep: its ancestors cannot be checked; nothing was changed
--- INCLUDE clock statuses counts lifetime executions operations cover acks tell adopt
+-- INCLUDE clock pages statuses counts lifetime executions operations cover acks tell adopt
 local codes, reopened = {}, {}
+expect(executions_key, ids_from(first_execution_id, 6))
 for i = first_execution_id, #ARGV, 6 do
   codes[#codes + 1] = (record(ARGV[i], { status = ARGV[i + 1], parent = ARGV[i + 2], agent_node = ARGV[i + 3],
     reasoner = ARGV[i + 4], started_us = ARGV[i + 5] }, reopened))

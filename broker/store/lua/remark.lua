@@ -10,7 +10,7 @@
 -- RETURNS open: it is not settled (any more): there is nothing to sum up
 -- RETURNS fenced: a newer driver has the operation; nothing was written
 -- RETURNS gone: there is no such operation
--- INCLUDE clock counts lifetime operations driver
+-- INCLUDE clock pages counts lifetime operations driver
 local operation, refusal = driven_operation()
 if refusal then
   return { refusal }

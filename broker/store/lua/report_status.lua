@@ -17,7 +17,7 @@
 -- EACH late: of an older claim; logged, not applied
 -- EACH parent_conflict: known under another parent; the rest was applied
 -- EACH too_deep: its ancestors cannot be checked; nothing was changed
--- INCLUDE clock statuses counts lifetime executions operations cover acks evidence tell adopt
+-- INCLUDE clock pages statuses counts lifetime executions operations cover acks evidence tell adopt
 local reopened, events, ended = {}, {}, {}
 
 -- When it was so. A registration has no stamp: older than every event but an execution's creation.
@@ -69,7 +69,7 @@ end
 -- Evidence of a start: told like a running one, and whatever covers it is open again.
 local function tell_again(execution_id, e, intent)
   local id = string.match(intent, '^[^|]*')
-  redis.call('HDEL', acks_key, execution_id)
+  forget_ack(execution_id)
   reopen_covering(execution_id, e, 'seen to start', reopened)
   publish_cancel(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate', now_us, '2', '0')
   return 'reopened'
@@ -91,7 +91,7 @@ local function settle_with(execution_id, e, said, disposition, intent)
   save_ack(execution_id, ack)
   e.slot, e.incarnation, e.stamp = '', '', said.stamp
   save_execution(execution_id, e)
-  redis.call('ZREM', unsettled_key, execution_id)
+  set_settled(execution_id)
   count_end(ack, e.agent_node, disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, disposition)
@@ -107,7 +107,7 @@ local function end_at_gate(execution_id, e, said, id)
   save_intent(execution_id, e, id, now_us, '1', '0', '')
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
-  return settle_with(execution_id, e, said, 'ended_itself', redis.call('HGET', intents_key, execution_id))
+  return settle_with(execution_id, e, said, 'ended_itself', get_field(intents_key, execution_id))
 end
 
 local function end_by_holder(execution_id, e, said, intent)
@@ -133,7 +133,7 @@ end
 
 local function end_by_other(execution_id, e, said, intent)
   if intent then
-    if not has_open_claim(e) and redis.call('ZSCORE', unsettled_key, execution_id) then
+    if not has_open_claim(e) and is_unsettled(execution_id) then
       return settle_with(execution_id, e, said, 'ended_itself', intent)
     end
     return 'kept'
@@ -198,7 +198,7 @@ local function claim_by_event(execution_id, e, said, intent)
   local news, has_ended = is_news(e, said), is_terminal(e.status)
   local evidence = intent and is_evidence(execution_id, e, said)
   if has_ended and not news and not (intent and (evidence or has_open_claim(e)
-      or redis.call('ZSCORE', unsettled_key, execution_id))) then
+      or is_unsettled(execution_id))) then
     return 'kept'
   end
   take_claim(e, said)
@@ -219,7 +219,7 @@ local function claim_by_event(execution_id, e, said, intent)
 end
 
 local function report_known(execution_id, e, said)
-  local intent = redis.call('HGET', intents_key, execution_id)
+  local intent = get_field(intents_key, execution_id)
   said.standing = standing(execution_id, e, said)
   if said.standing == 'late' then
     audit('late_event', '', execution_id .. ' start ' .. said.start .. ' ' .. said.status)

@@ -12,7 +12,7 @@
 -- EACH restored: the claim stands again, and what cancels it is told again
 -- EACH superseded: another claim has replaced it
 -- EACH refused: its place in the tree cannot be checked, or is another one now
--- INCLUDE clock statuses counts lifetime executions operations cover acks tell adopt
+-- INCLUDE clock pages statuses counts lifetime executions operations cover acks tell adopt
 local slot = worker_slot(worker_id)
 local reopened = {}
 
@@ -29,13 +29,13 @@ end
 
 -- It was settled as one that nobody holds, or was told before its claim was lost: it is told like a running one.
 local function tell_again(execution_id, e)
-  local intent = redis.call('HGET', intents_key, execution_id)
+  local intent = get_field(intents_key, execution_id)
   if not intent then
     return
   end
   local id = string.match(intent, '^[^|]*')
-  redis.call('HDEL', acks_key, execution_id)
-  redis.call('ZADD', unsettled_key, now_us, execution_id)
+  forget_ack(execution_id)
+  set_unsettled(execution_id)
   publish_cancel(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate', now_us, '2', '0')
   redis.call('HINCRBY', run_key, 'epoch', 1)
   local covering = covering_cancels(execution_id, e.parent)

@@ -7,7 +7,7 @@
 -- RETURNS open: not yet
 -- RETURNS changed: v has risen since; read again
 -- RETURNS gone: there is no such operation
--- INCLUDE clock counts lifetime operations acks
+-- INCLUDE clock pages counts lifetime operations acks
 local operation = read_operation(cancel_id)
 if not operation then
   return { 'gone' }

@@ -14,13 +14,13 @@
 -- EACH fenced: incarnation of the newer process that holds it
 -- EACH parent_conflict: it is known under another parent
 -- EACH too_deep: its ancestors cannot be checked
--- INCLUDE clock statuses counts lifetime executions operations cover acks lost tell adopt
+-- INCLUDE clock pages statuses counts lifetime executions operations cover acks lost tell adopt
 local slot = worker_slot(worker_id)
 local reopened, events, ended, lost = {}, {}, {}, {}
 
 -- The cancel that stands against a start: an intent, or a gate whose walk has not come by yet.
 local function standing_cancel(execution_id, e)
-  local intent = redis.call('HGET', intents_key, execution_id)
+  local intent = get_field(intents_key, execution_id)
   if intent then
     return string.match(intent, '^[^|]*')
   end
@@ -106,6 +106,9 @@ local function start(execution_id, said, supersedes)
   return claim(execution_id, e)
 end
 
+local ids = ids_from(first_execution_id, 4)
+expect(executions_key, ids)
+expect(intents_key, ids)
 local answer = { 'started', reopened }
 for i = first_execution_id, #ARGV, 4 do
   local said = { status = 'pending', parent = ARGV[i + 1], agent_node = agent_node, reasoner = ARGV[i + 2],

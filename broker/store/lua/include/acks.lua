@@ -3,7 +3,7 @@ local RANK = { asked = 0, received = 1, deferred = 1, refused = 1, never_started
   ended_itself = 2, lost = 2 }
 
 local function read_ack(execution_id)
-  local raw = redis.call('HGET', acks_key, execution_id)
+  local raw = get_field(acks_key, execution_id)
   if not raw then
     return { disposition = 'asked', seq = '0', start = '0', slot = '', outcome = '', received_us = '',
       settled_us = '', detail = '' }
@@ -15,7 +15,7 @@ local function read_ack(execution_id)
 end
 
 local function save_ack(execution_id, ack)
-  redis.call('HSET', acks_key, execution_id, table.concat({ ack.disposition, ack.seq, ack.start, ack.slot,
+  set_field(acks_key, execution_id, table.concat({ ack.disposition, ack.seq, ack.start, ack.slot,
     ack.outcome, ack.received_us, ack.settled_us, ack.detail }, '|'))
 end
 
@@ -30,12 +30,18 @@ local function count_end(ack, agent_node, disposition, intent)
   end
 end
 
+local function forget_ack(execution_id)
+  set_field(acks_key, execution_id, false)
+end
+
+local slots = {}
 local function worker_slot(worker_id)
-  local slot = redis.call('HGET', workers_key, '=' .. worker_id)
+  local slot = slots[worker_id] or redis.call('HGET', workers_key, '=' .. worker_id)
   if not slot then
     slot = string.format('%.0f', redis.call('HLEN', workers_key) / 2)
     redis.call('HSET', workers_key, slot, worker_id, '=' .. worker_id, slot)
   end
+  slots[worker_id] = slot
   return slot
 end
 
@@ -50,16 +56,27 @@ local function was_lost(e, ack, slot, start)
     and e.start == start
 end
 
+-- The operations whose target is one of these.
+local function narrow_cancels(ids)
+  local fields, found = {}, {}
+  for i, execution_id in ipairs(ids) do
+    fields[i] = '=' .. execution_id
+  end
+  for _, id in ipairs(#ids > 0 and redis.call('HMGET', gates_key, unpack(fields)) or {}) do
+    found[#found + 1] = id or nil
+  end
+  return found
+end
+
 -- After executions have ended: every open operation that has told all it covers and waits for nothing is
 -- settled, too. Answers their cancel ids. A narrow one does not wait for the others of its run.
 local function settle_operations(ended)
   local candidates, settled = {}, {}
+  write_out()
   if #ended > 0 and redis.call('ZCARD', unsettled_key) == 0 then
     candidates = redis.call('SMEMBERS', open_cancels_key)
   else
-    for _, execution_id in ipairs(ended) do
-      candidates[#candidates + 1] = redis.call('HGET', gates_key, '=' .. execution_id) or nil
-    end
+    candidates = narrow_cancels(ended)
   end
   for _, id in ipairs(candidates) do
     local operation = read_operation(id)

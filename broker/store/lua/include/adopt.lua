@@ -8,7 +8,7 @@ local function mark_dirty(ids, reopened)
 end
 
 local function note_missing_parent(parent)
-  if parent ~= '' and redis.call('HEXISTS', executions_key, parent) == 0 then
+  if parent ~= '' and not get_field(executions_key, parent) then
     redis.call('SADD', missing_key, parent)
   end
 end
@@ -72,7 +72,7 @@ local function record_known(execution_id, e, said, reopened)
   if learned then
     save_execution(execution_id, e)
   end
-  if redis.call('HEXISTS', intents_key, execution_id) == 1 then
+  if get_field(intents_key, execution_id) then
     return 'run_cancelled'
   end
   return 'registered'

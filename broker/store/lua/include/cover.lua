@@ -22,7 +22,7 @@ local function subtree_cancels(execution_id, parent)
       found[#found + 1] = id
     end
     execution_id = parent
-    local raw = execution_id ~= '' and redis.call('HGET', executions_key, execution_id)
+    local raw = execution_id ~= '' and get_field(executions_key, execution_id)
     parent = raw and string.match(raw, '^[^|]*|([^|]*)') or ''
   end
   return found, false

@@ -9,12 +9,12 @@ local function parse_execution(raw)
 end
 
 local function read_execution(execution_id)
-  local raw = redis.call('HGET', executions_key, execution_id)
+  local raw = get_field(executions_key, execution_id)
   return raw and parse_execution(raw) or nil
 end
 
 local function save_execution(execution_id, e)
-  redis.call('HSET', executions_key, execution_id, table.concat({ e.status, e.parent, e.agent_node, e.reasoner,
+  set_field(executions_key, execution_id, table.concat({ e.status, e.parent, e.agent_node, e.reasoner,
     e.started_us, e.registered_us, e.slot, e.incarnation, e.start, e.stamp }, '|'))
 end
 

@@ -21,9 +21,10 @@ local function is_finished()
     and redis.call('ZCARD', unsettled_key) == 0 and redis.call('SCARD', open_cancels_key) == 0
 end
 
--- The last call of every script that writes: keys made by it get the run's end, a finished run gets its
--- retention, and activity moves the end (at most once an hour, because it touches every key).
+-- The last call of every script that writes: what it has kept back goes out, keys made by it get the run's end, a
+-- finished run gets its retention, and activity moves the end (at most once an hour, because it touches every key).
 local function keep_run(written)
+  write_out()
   if active_change ~= 0 then
     redis.call('HINCRBY', run_key, 'active', active_change)
   end

@@ -7,12 +7,8 @@ local function lose_claim(execution_id, e, proof)
   save_ack(execution_id, ack)
   e.slot, e.incarnation = '', ''
   save_execution(execution_id, e)
-  redis.call('ZREM', unsettled_key, execution_id)
+  set_settled(execution_id)
   count('settled_without_lag|lost')
-end
-
-local function is_unsettled(execution_id)
-  return redis.call('ZSCORE', unsettled_key, execution_id) and true or false
 end
 
 -- One line of the log a script call, however many are lost by it. The epoch tells a worker that does live.

@@ -15,7 +15,7 @@ local CANONICAL = {
 local TERMINAL = { succeeded = true, failed = true, cancelled = true, timeout = true }
 
 local function canonical(word)
-  return CANONICAL[string.lower(string.match(word, '^%s*(.-)%s*$'))] or 'unknown'
+  return CANONICAL[word] or CANONICAL[string.lower(string.match(word, '^%s*(.-)%s*$'))] or 'unknown'
 end
 
 local function is_terminal(word)
