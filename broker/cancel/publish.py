@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from broker.cancel.follow import Follower
 from broker.cancel.report import NodeResult
@@ -70,8 +69,7 @@ class Publisher:
         except StoreRefused as error:
             self.refused = True
             for one in chunk:
-                node = self._snapshot.node(one)
-                self._results.setdefault(one, replace(node, status="error", skip_reason=str(error)))
+                self._results.setdefault(one, self._snapshot.node(one, "error", str(error)))
             return "refused"
         for one_told in told:
             self._results.setdefault(one_told.execution_id, self._result(one_told))
@@ -80,12 +78,12 @@ class Publisher:
 
     def _result(self, told: Told) -> NodeResult:
         """The answer for one node, in the words of the compatible endpoint."""
-        node = self._snapshot.node(told.execution_id)
+        node = self._snapshot.node
         ours = told.cancel_id == self._operation.cancel_id
         if told.code in ("told", "never_started") or (told.code == "adopted" and ours):
-            return replace(node, status="cancelled")
+            return node(told.execution_id, "cancelled")
         if told.code == "unknown":
-            return replace(node, status="error", skip_reason="its record is gone")
+            return node(told.execution_id, "error", "its record is gone")
         if self._snapshot.was_terminal(told.execution_id):
-            return replace(node, status=node.previous_status, skip_reason="terminal")
-        return replace(node, status="skipped", skip_reason="raced_to_terminal")
+            return node(told.execution_id, None, "terminal")
+        return node(told.execution_id, "skipped", "raced_to_terminal")

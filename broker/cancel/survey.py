@@ -30,14 +30,15 @@ class Snapshot:
     walk: Walk
     depths: Mapping[str, int]
 
-    def node(self, execution_id: str) -> NodeResult:
-        """What is known of the node before anything is decided."""
+    def node(self, execution_id: str, status: str | None = None, skip_reason: str | None = None) -> NodeResult:
+        """What is known of the node, and what became of it; without `status` it is as it was."""
         record = self.executions[execution_id]
         return NodeResult(
             execution_id=execution_id,
             depth=self.depths[execution_id],
             previous_status=record.raw_status,
-            status=record.raw_status,
+            status=status or record.raw_status,
+            skip_reason=skip_reason,
             agent_node_id=record.agent_node_id or None,
             reasoner_id=unescape(record.reasoner_id) or None,
         )
@@ -91,7 +92,7 @@ class Survey:
         snapshot = await self._in_its_tree(run_id, scope, snapshot)
         covers = await self._tree.covers(run_id, list(snapshot.executions))
         statuses = {one: effective_status(record, covers.get(one)) for one, record in snapshot.executions.items()}
-        nodes = tuple(replace(snapshot.node(one), status=status) for one, status in statuses.items())
+        nodes = tuple(snapshot.node(one, status) for one, status in statuses.items())
         would_cancel = sum(not status.terminal for status in statuses.values())
         return Preview(public_run(run_id), scope, target or None, len(nodes), would_cancel, nodes)
 

@@ -215,6 +215,7 @@ class HeldExecution:
         Takes back what was delivered; True where no cancel of somebody else is left.
         """
         self._state = _State.LEFT
+        self._held.left = True
         if self._token is not None:
             with contextlib.suppress(ValueError):  # left in another context than entered, as a generator's may be
                 _current.reset(self._token)

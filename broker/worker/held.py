@@ -19,7 +19,8 @@ class Held:
     """One execution of this process, from before its SUBSCRIBE until its end is recorded.
 
     Everything here belongs to the listener's thread, but for `fire`, which hands a cancel over to the
-    body: it is called on the listener's thread, must return at once and never raise.
+    body: it is called on the listener's thread, must return at once and never raise; and for `left`, which the
+    body sets when it is through, so that nothing is said any more but its end.
     """
 
     run_id: str
@@ -34,7 +35,8 @@ class Held:
     ended: bool = False
     applied: set[Applied] = field(default_factory=set)
     early: tuple[IntentRecord, CancelCause] | None = None
-    received_timer: asyncio.TimerHandle | None = None
+    received_due: bool = False
+    left: bool = False
     said: tuple[Disposition, str] = (Disposition.RECEIVED, "")
 
     def take(self, intent: IntentRecord) -> bool:
@@ -51,8 +53,3 @@ class Held:
     def next_seq(self) -> int:
         self.seq += 1
         return self.seq
-
-    def stop_timer(self) -> None:
-        if self.received_timer is not None:
-            self.received_timer.cancel()
-            self.received_timer = None

@@ -7,7 +7,7 @@ repeated confirmation, because what was published before it is gone (trap T3); a
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 
 from broker.errors import BrokerUnavailable, CancelCause, InvalidInput, StoreRefused
@@ -38,6 +38,7 @@ class Intents:
         self._wanted: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
         self._seen_epochs: dict[str, str] = {}
+        self._silent: deque[tuple[float, Held]] = deque()
 
     def hear(self, payload: bytes) -> None:
         """Push."""
@@ -126,15 +127,28 @@ class Intents:
         if held.ended or intent.start not in (0, held.start):
             return
         if not held.take(intent):
-            if held.received_timer is None:
+            if not held.received_due:
                 self._acks.say(held, *held.said)
             return
         held.fire(cause, intent.force)
-        if held.received_timer is None:
-            loop = asyncio.get_running_loop()
-            held.received_timer = loop.call_later(RECEIVED_AFTER_S, self._received, held)
+        if not held.received_due:
+            self._say_later(held)
 
-    def _received(self, held: Held) -> None:
-        held.received_timer = None
-        if not held.ended:
-            self._acks.say(held, *held.said)
+    def _say_later(self, held: Held) -> None:
+        """One timer for all: thousands are handed over at once, and nearly all of them have ended by then."""
+        held.received_due = True
+        loop = asyncio.get_running_loop()
+        self._silent.append((loop.time() + RECEIVED_AFTER_S, held))
+        if len(self._silent) == 1:
+            loop.call_later(RECEIVED_AFTER_S, self._say_received)
+
+    def _say_received(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._silent and self._silent[0][0] <= now:
+            _, held = self._silent.popleft()
+            if held.received_due and not held.left:
+                self._acks.say(held, *held.said)
+            held.received_due = False
+        if self._silent:
+            loop.call_at(self._silent[0][0], self._say_received)

@@ -84,7 +84,8 @@ class Listener:
 
     def mailbox_of(self, loop: asyncio.AbstractEventLoop) -> Mailbox:
         """The way into a body's loop, shared by all bodies of that loop."""
-        return self._mailboxes.setdefault(loop, Mailbox(loop))
+        mailbox = self._mailboxes.get(loop)
+        return mailbox or self._mailboxes.setdefault(loop, Mailbox(loop))  # two threads may both find none
 
     def ask(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
         """Runs a coroutine on the listener's loop; the future belongs to the caller's.
@@ -119,7 +120,7 @@ class Listener:
             self.post_call(partial(self._say, held, disposition, detail))
 
     def _say(self, held: Held, disposition: Disposition, detail: str) -> None:
-        held.stop_timer()
+        held.received_due = False
         held.said = disposition, detail
         if not held.ended:
             self._acks.say(held, *held.said)
@@ -281,7 +282,7 @@ class Listener:
     async def finish(self, held: Held, outcome: Outcome) -> str:
         """Records the end, for ever trying; the claim is given up only when it is written down."""
         held.ended = True
-        held.stop_timer()
+        held.received_due = False
         try:
             await signals.reached("worker.ending", held.execution_id)
             end = End(held.execution_id, held.start, *outcome)

@@ -98,8 +98,8 @@ MUTANTS = (
     Mutant("publish skips what has an intent", "driver dies", (ATTEMPT,), (
         Patch("  if intent then\n    return 'adopted'", "  if false then\n    return 'adopted'"),)),
     Mutant("intent and PUBLISH in one script", "one execution", (TOLD, REPORT), (
-        Patch("  save_intent(execution_id, e, id, published_us, attempt, force, '')\n  local receivers",
-              "  local receivers"),)),
+        Patch("  save_intent(execution_id, e, id, published_us, attempt, force, '')\n  post(",
+              "  post("),)),
     Mutant("settled only after the walk", "two levels", (RUNS,), (
         Patch("and operation.phase == 'published' and", "and"),)),
     Mutant("settled only if not dirty", "late parent", (RUNS, SETTLES), (
