@@ -258,7 +258,10 @@ class Broker:
 
     async def _run_of(self, execution_id: str, options: CancelOptions) -> str:
         if not options.get("allow_unknown"):
-            return await self._known_run_of(execution_id)
+            indexed = await self._replica.claims.indexed_run_of(check_id(execution_id, "execution_id"))
+            if indexed is None:
+                raise NotFound(f"execution {execution_id} not found")
+            return indexed  # the script that closes the gate answers not_found where the run does not know it
         run_id = await self._replica.claims.run_of(check_id(execution_id, "execution_id"))
         if run_id is not None:
             return run_id

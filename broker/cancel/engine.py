@@ -37,6 +37,7 @@ log = get_logger("broker.cancel")
 
 FIRST_REDELIVERY_US = 1_000_000
 BARRIER_LEVEL_MIN_S = 0.05
+OPENER = "1"  # fence number of the process that opened the operation; whoever takes it over has a higher one
 ACCEPTED_AT_ONCE = 16  # what waits here longer than its lease, the sweep of any process takes
 
 
@@ -198,34 +199,43 @@ class Engine:
         results: dict[str, NodeResult],
         first_told: asyncio.Event | None,
     ) -> OperationRecord:
+        walking = operation if operation.fence == OPENER else await self._begin_walk(run_id, operation)
         while True:
+            await signals.reached("cancel.walking", operation.cancel_id)
             try:
-                return await self._walk_once(run_id, operation, follower, results, first_told)
+                return await self._walk_once(run_id, walking, follower, results, first_told)
             except WalkAgain:
                 log.info("cancel.walk_again", run_id=run_id, cancel_id=operation.cancel_id)
+            walking = await self._begin_walk(run_id, operation)
+
+    async def _begin_walk(self, run_id: str, operation: OperationRecord) -> OperationRecord:
+        """Not for whoever opened it: the script that closed the gate wrote `walking` and not dirty, before any read.
+
+        What has made it dirty since, publishing and ending the walk refuse, and then it is walked again.
+        """
+        walking = await self._operations.begin_walk(run_id, operation)
+        if walking is None:
+            raise Superseded
+        return walking
 
     async def _walk_once(
         self,
         run_id: str,
-        operation: OperationRecord,
+        walking: OperationRecord,
         follower: Follower,
         results: dict[str, NodeResult],
         first_told: asyncio.Event | None,
     ) -> OperationRecord:
         """Load → walk → publish, from a state in which nothing was dirty before the read."""
-        walking = await self._operations.begin_walk(run_id, operation)
-        if walking is None:
-            raise Superseded
-        await signals.reached("cancel.walking", operation.cancel_id)
         snapshot = await self._survey.load(run_id, walking)
-        await signals.reached("cancel.loaded", operation.cancel_id)
+        await signals.reached("cancel.loaded", walking.cancel_id)
         publisher = Publisher(self._operations, run_id, walking, snapshot, follower, results)
         if walking.order is Order.BOTTOM_UP:
             await publisher.publish(list(snapshot.executions))
         else:
             await self._publish_behind_barrier(walking, publisher, snapshot.walk, follower, first_told)
         _sort(results, snapshot)
-        await signals.reached("cancel.published", operation.cancel_id)
+        await signals.reached("cancel.published", walking.cancel_id)
         if not publisher.refused:
             summary = f"{len(snapshot.walk)} levels, {len(snapshot.executions)} executions"
             await self._end_walk(run_id, walking, summary)

@@ -118,11 +118,16 @@ class Claims(Hearts):
 
     async def run_of(self, execution_id: str) -> str | None:
         """The run that an execution belongs to, verified against that run; None where it is not known."""
-        known = await self._backend.commands.command("GET", self._backend.keys.execution(execution_id))
+        known = await self.indexed_run_of(execution_id)
         if known is None:
             return None
         exists = await self._backend.commands.command("HEXISTS", self._backend.run(known).executions, execution_id)
-        return str(known) if exists else None
+        return known if exists else None
+
+    async def indexed_run_of(self, execution_id: str) -> str | None:
+        """The same, not verified: for who asks that run next and is refused where it does not know the execution."""
+        known = await self._backend.commands.command("GET", self._backend.keys.execution(execution_id))
+        return None if known is None else str(known)
 
     async def register(self, run_id: str, executions: Sequence[Registration]) -> dict[str, str]:
         """Records executions: id → EACH word of register.lua, or `execution_in_other_run`."""

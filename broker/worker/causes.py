@@ -25,6 +25,12 @@ class Causes:
         self._claims = claims
         self._known: dict[str, CancelCause] = {}
 
+    async def learn(self, run_id: str, cancel_ids: Iterable[str]) -> None:
+        """Reads those that are not known and that there are: what a message names need not be true."""
+        unknown = [one for one in cancel_ids if one not in self._known]
+        operations = await asyncio.gather(*(self._claims.operation(run_id, one) for one in unknown))
+        self._keep({one: cause_of(one, found) for one, found in zip(unknown, operations, strict=True) if found})
+
     async def of(self, run_id: str, cancel_ids: Iterable[str]) -> dict[str, CancelCause]:
         """Cancel id → cause. Raises BrokerUnavailable."""
         wanted = list(cancel_ids)
@@ -32,10 +38,13 @@ class Causes:
         operations = await asyncio.gather(*(self._claims.operation(run_id, one) for one in unknown))
         learned = {one: cause_of(one, operation) for one, operation in zip(unknown, operations, strict=True)}
         causes = {one: learned.get(one) or self._known[one] for one in wanted}
-        self._known.update(learned)
+        self._keep(learned)
+        return causes
+
+    def _keep(self, causes: dict[str, CancelCause]) -> None:
+        self._known.update(causes)
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
-        return causes
 
 
 def cause_of(cancel_id: str, operation: OperationRecord | None) -> CancelCause:

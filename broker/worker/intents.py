@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from broker.errors import BrokerUnavailable, CancelCause, InvalidInput, StoreRefused
 from broker.observe import signals
@@ -25,6 +25,8 @@ log = get_logger("broker.worker")
 
 RECEIVED_AFTER_S = 0.05  # PROTOCOL: `received` is worth a message only where stopping takes longer
 
+NAMED_READ = 16  # operations that messages name, read with the intents; what is left over costs a round trip
+
 
 class Intents:
     """Finds the cancels of what is `held`, and hands each to its body once; lives on the listener's loop."""
@@ -37,6 +39,7 @@ class Intents:
         self._ghosts = ghosts
         self._wanted: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._named: set[str] = set()
         self._seen_epochs: dict[str, str] = {}
         self._silent: deque[tuple[float, Held]] = deque()
 
@@ -48,6 +51,7 @@ class Intents:
             log.warning("message.refused", error=str(error))
             return
         if isinstance(message, CancelMessage):
+            self._named.add(message.cancel_id)
             self.look([message.execution_id])
 
     def look(self, execution_ids: Iterable[str]) -> None:
@@ -60,7 +64,8 @@ class Intents:
         try:
             while self._wanted:
                 wanted, self._wanted = self._wanted, set()
-                await self._read(self._by_run(wanted))
+                named, self._named = self._named, set()
+                await self._read(self._by_run(wanted), list(named)[:NAMED_READ])
                 await signals.reached("worker.looked")
         except (BrokerUnavailable, StoreRefused) as error:
             self.forget()  # so that the next beat reads again
@@ -103,9 +108,10 @@ class Intents:
                 by_run[held.run_id].append(execution_id)
         return by_run
 
-    async def _read(self, by_run: Mapping[str, list[str]]) -> None:
+    async def _read(self, by_run: Mapping[str, list[str]], named: Sequence[str] = ()) -> None:
+        """The operations that messages named are read in the same round trip: their intents mostly say the same."""
         for run_id, ids in by_run.items():
-            found = await self._claims.intents(run_id, ids)
+            found, _ = await asyncio.gather(self._claims.intents(run_id, ids), self._causes.learn(run_id, named))
             causes = await self._causes.of(run_id, {intent.cancel_id for intent in found.values()})
             for execution_id, intent in found.items():
                 if held := self._held.get(execution_id):

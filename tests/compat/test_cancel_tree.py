@@ -10,6 +10,7 @@ import pytest
 
 from broker.errors import StoreRefused
 from broker.store.operations import CHUNK, Operations, Told
+from broker.store.reads import Reads
 from tests.support.http import register
 
 PREFIXES = ["/api/v1", "/api/ui/v1"]
@@ -142,12 +143,14 @@ def test_a_chunk_that_fails_is_errors_and_the_walk_goes_on(http: httpx.Client, m
     assert order == sorted(order), "the order of the walk, whichever chunk was answered first"
 
 
-@pytest.mark.parametrize("verb", ["open", "begin_walk"])
-def test_a_storage_failure_at_load(http: httpx.Client, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+@pytest.mark.parametrize(("part", "verb"), [(Operations, "open"), (Reads, "executions")])
+def test_a_storage_failure_at_load(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch, part: type[object], verb: str
+) -> None:
     async def fail(*_: object) -> None:
         raise StoreRefused("injected")
 
     register(http, "run-1", {"execution_id": "a"})
-    monkeypatch.setattr(Operations, verb, fail)
+    monkeypatch.setattr(part, verb, fail)
     answer = tree(http, "run-1")
     assert (answer.status_code, answer.text) == (500, '{"error":"failed to load run"}')
