@@ -165,4 +165,4 @@ def _canonical_operations(raw: dict[str, str]) -> Pairs:
     return _pairs({one: canonical_operation(text, now_us) for one, text in raw.items()})
 
 
-assert {field.name for field in fields(Contents)} == {*RunKeys._fields, "work_list"} - {"log", "idempotency"}
+assert {field.name for field in fields(Contents)} == {*RunKeys._fields, "work_list"} - {"log", "idempotency", "counts"}

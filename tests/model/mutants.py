@@ -111,9 +111,9 @@ MUTANTS = (
     Mutant("evidence reopens", "started by event after all", (REPORT, RUNS), (
         Patch("return ack.disposition == 'never_started' or (said.standing", "return false and (said.standing"),)),
     Mutant("ranked acks", "one execution", (RANK,), (
-        Patch("  if holds(e, slot, said.incarnation, said.start) then\n    return is_news(ack, RANK[said.disposition], "
-              "said.seq) and record(execution_id, e, ack, said, slot) or 'repeat'\n  end",
-              "  if e.start == said.start then\n    return record(execution_id, e, ack, said, slot)\n  end"),)),
+        Patch("  if holds(e, slot, said.incarnation, said.start) then\n    local news = "
+              "is_news(ack, RANK[said.disposition], said.seq)",
+              "  if e.start == said.start then\n    local news = true"),)),
     Mutant("lost needs proof", "heart missed", (EVIDENCE, RUNS), off="lost_needs_proof"),
     Mutant("one claim at a time", "two workers, one execution", (ONE_CLAIM,), (
         Patch("if not has_open_claim(e) or is_mine(e) or e.start == supersedes then", "if true then"),)),
