@@ -205,6 +205,8 @@ def test_the_lists() -> None:
     ]
     entry = AuditEntryAnswer(at=AT, event="cancel.requested", cancel_id="c_1", detail="run\nby ops")
     assert log_lines([entry], PLAIN)[1] == f"{AT}  cancel.requested  c_1     run\\x0aby ops"
+    asked = AuditEntryAnswer(at=AT, event="requested", cancel_id="c_1", detail="run", by="ops\x1b", reason="bad prompt")
+    assert log_lines([asked], PLAIN)[1].endswith('run by ops\\x1b because "bad prompt"')
     open_one = CancellationAnswer(
         run_id="r",
         cancel_id="c_1",

@@ -24,11 +24,15 @@ def log_lines(entries: Sequence[AuditEntryAnswer], paint: Paint) -> list[str]:
     """An entry a line, oldest first."""
     if not entries:
         return ["No entries: nothing was decided about this run"]
-    rows = [
-        (visible(one.at), visible(one.event), visible(one.cancel_id or "-"), visible(one.detail or ""))
-        for one in entries
-    ]
+    rows = [(visible(one.at), visible(one.event), visible(one.cancel_id or "-"), _said(one)) for one in entries]
     return columns([("at", "event", "cancel", "detail"), *rows], paint)
+
+
+def _said(entry: AuditEntryAnswer) -> str:
+    """The detail, who, and why, as far as they are known."""
+    by = f"by {visible(entry.by)}" if entry.by else ""
+    why = f"because {quoted(entry.reason)}" if entry.reason else ""
+    return " ".join(part for part in (visible(entry.detail or ""), by, why) if part)
 
 
 def cancellation_lines(listed: Sequence[CancellationAnswer], state: str, paint: Paint) -> list[str]:
