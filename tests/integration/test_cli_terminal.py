@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -160,5 +161,7 @@ def test_a_reader_that_has_seen_enough_is_no_traceback() -> None:
 def test_a_shell_can_complete(shell: str) -> None:
     environ = {**os.environ, "_BROKER_COMPLETE": f"complete_{shell}", "COMP_WORDS": "broker exec", "COMP_CWORD": "1"}
     environ |= {"_TYPER_COMPLETE_ARGS": "broker exec", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    done = subprocess.run(["broker"], env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [Path(sys.executable).with_name("broker")], env=environ, capture_output=True, text=True, check=False
+    )
     assert "execution" in done.stdout
