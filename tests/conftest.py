@@ -6,6 +6,7 @@ kill or stop the server takes `redis_server`, which is its own.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -99,6 +100,17 @@ def no_key_without_end(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail(
             f"keys without TTL and without a reason in tests/support/key_leaks.py: {', '.join(leaked)}", pytrace=False
         )
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Iterator[None]:
+    """`broker serve` in this process sends its log to stderr, where no later test of this process would see it."""
+    loggers = [logging.getLogger(name) for name in ("broker", "uvicorn")]
+    before = [(one, one.handlers[:], one.propagate, one.level) for one in loggers]
+    yield
+    for one, handlers, propagate, level in before:
+        one.handlers, one.propagate = handlers, propagate
+        one.setLevel(level)
 
 
 def _require_redis_server() -> None:

@@ -4,7 +4,7 @@
 # Needs Python 3.11 or newer and nothing else: it makes .venv in the checkout (used again while pyproject.toml is the
 # same), gets redis-server and Node from the system's package manager where it may, and runs pytest under coverage.
 #   PYTHON                 the interpreter to use (default: the first that is new enough)
-#   BROKER_TEST_PROCESSES  how many tests run at a time (default 2)
+#   BROKER_TEST_PROCESSES  how many tests run at a time (default 4: most wait for processes and sockets)
 # Leaves with pytest's code; with 3 where all was green and the half that needs redis-server could not run.
 set -eu
 CDPATH='' cd -- "$(dirname -- "$0")/.."
@@ -120,7 +120,7 @@ prepare_redis || redis_missing=1
 
 "$venv/bin/python" -m coverage erase
 code=0
-"$venv/bin/python" -m coverage run -m pytest -n "${BROKER_TEST_PROCESSES:-2}" "$@" </dev/null || code=$?
+"$venv/bin/python" -m coverage run -m pytest -n "${BROKER_TEST_PROCESSES:-4}" "$@" </dev/null || code=$?
 "$venv/bin/python" -m coverage combine --quiet || true
 if [ "$code" -eq 0 ] && [ "$redis_missing" -eq 1 ]; then
     say "green, but NOT TESTED AGAINST REAL REDIS: see above"

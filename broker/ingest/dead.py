@@ -11,7 +11,7 @@ from broker.store.streams import DeadEntry as DeadEntry  # noqa: PLC0414 - pages
 from broker.store.streams import EventStream
 
 PAGE_LIMIT = 1000
-_DEAD_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_DEAD_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")  # as far as every such number is one for Redis
 
 
 class DeadPage(NamedTuple):

@@ -133,10 +133,12 @@ async def test_it_reconnects_and_is_reported_like_a_python_one(redis_url: str, n
     assert (views[1]["disposition"], views[1]["status"], views[1]["claim"]) == ("stopped", "cancelled", None)
 
 
+@pytest.mark.timed
 def test_it_keeps_every_rule(node_worker: list[str]) -> None:
     assert conformance(*node_worker) == (0, "All 16 rules are kept")
 
 
+@pytest.mark.timed
 def test_the_python_sdk_keeps_every_rule() -> None:
     assert conformance(*PYTHON) == (0, "All 16 rules are kept")
 

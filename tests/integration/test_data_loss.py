@@ -205,13 +205,13 @@ async def test_t08_a_server_that_kept_everything_is_walked_again_and_nobody_is_t
         assert await before.first_attempts() == ["x"]
         await fleet.until_cause("x", "stopping")
         kept = await fleet.parts.reads.execution(RUN, "x")
-        await lose_everything(redis_server)
-        async with observing(redis_server.url) as after:
-            with recording() as passed:
+        with recording() as passed:
+            await lose_everything(redis_server)
+            async with observing(redis_server.url) as after:
                 await fleet.control.report(RUN)
                 await fleet.control._replica.engine.memory.walked(cancel_id)
                 await wait_until(lambda: ("worker.restored", "w1") in passed, "the worker to speak again")
-            assert await after.messages() == []
+                assert await after.messages() == []
         assert await fleet.parts.reads.execution(RUN, "x") == kept
         assert (await operation_of(fleet, cancel_id)) is not None
         body.go_on.set()

@@ -222,7 +222,7 @@ def test_report_log_show_and_the_lists(cli: Cli) -> None:
     worker = {"worker_id": "w-1", "incarnation": 2, "alive": False, "last_seen_ms": 9000}
     answers = _routes(
         cancellation=report(straggler("a")),
-        audit={"run_id": "r", "entries": [entry]},
+        log={"run_id": "r", "entries": [entry]},
         leaf_1=execution("leaf-1"),
         cancellations={"cancellations": [], "outstanding": 0, "oldest_age_ms": 0},
         workers={"workers": [worker]},

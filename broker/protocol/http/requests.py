@@ -120,7 +120,7 @@ class ReplayRequest(Request):
     """Ids of dead events, in the order in which they are to go back."""
 
     ids: Annotated[
-        list[Annotated[str, Field(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]], Field(min_length=1, max_length=REPLAY_LIMIT)
+        list[Annotated[str, Field(pattern=r"^[0-9]{1,19}-[0-9]{1,19}$")]], Field(min_length=1, max_length=REPLAY_LIMIT)
     ]
 
 
