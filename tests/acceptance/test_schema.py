@@ -14,7 +14,7 @@ import broker
 from broker.server.app import create_app
 from tests.support.http import Server, register, serving
 
-EXAMPLES = 10
+EXAMPLES = 6
 """Of each operation; with all of them this stays well below a minute."""
 
 

@@ -11,7 +11,7 @@ from tests.model.game import Game
 from tests.model.world import World
 from tests.model.worlds import WORLDS
 
-LIMIT = 1_000
+LIMIT = 500
 """States of one world in the suite: breadth first, so all short orders of steps of a larger one."""
 
 
