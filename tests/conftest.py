@@ -103,14 +103,12 @@ def no_key_without_end(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def loggers_as_they_were() -> Iterator[None]:
-    """`broker serve` in this process sends its log to stderr, where no later test of this process would see it."""
-    loggers = [logging.getLogger(name) for name in ("broker", "uvicorn")]
-    before = [(one, one.handlers[:], one.propagate, one.level) for one in loggers]
-    yield
-    for one, handlers, propagate, level in before:
-        one.handlers, one.propagate = handlers, propagate
-        one.setLevel(level)
+def loggers_as_imported() -> None:
+    """`broker serve` in this process, one of a whole module too, sends its log to stderr: no test would see it then."""
+    for name in ("broker", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+        logger.setLevel(logging.NOTSET)
 
 
 def _require_redis_server() -> None:
