@@ -104,11 +104,11 @@ def no_key_without_end(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def loggers_as_imported() -> None:
-    """`broker serve` in this process, one of a whole module too, sends its log to stderr: no test would see it then."""
-    for name in ("broker", "uvicorn"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [], True
-        logger.setLevel(logging.NOTSET)
+    """`broker serve` in this process takes their log to stderr, import-linter's set-up disables all that there are."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("broker", "uvicorn"):
+            logger.handlers, logger.propagate, logger.disabled = [], True, False
+            logger.setLevel(logging.NOTSET)
 
 
 def _require_redis_server() -> None:
