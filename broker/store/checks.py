@@ -17,7 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from broker.errors import BrokerUnavailable, InvalidInput, StoreRefused
+from broker.errors import BrokerUnavailable, StoreRefused
+from broker.store.address import bad_address
 from broker.store.commands import Commands
 from broker.store.keys import NAMESPACE, Keys
 
@@ -73,7 +74,7 @@ async def check_server(url: str, timeout_s: float = 5.0, namespace: str = NAMESP
             retry=Retry(NoBackoff(), 0), client_name="broker-check",
         )  # fmt: skip
     except ValueError as error:
-        raise InvalidInput(f"Redis URL: {error}") from error
+        raise bad_address(url, error) from error
     async with client:
         server = _Server(client, Keys(namespace), timeout_s)
         try:

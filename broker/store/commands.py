@@ -22,8 +22,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from broker.errors import BrokerUnavailable, InvalidInput, StoreRefused
+from broker.errors import BrokerUnavailable, StoreRefused
 from broker.observe.log import get_logger
+from broker.store.address import bad_address
 from broker.store.channel_connection import reap
 from broker.store.scripts import Script
 
@@ -72,7 +73,7 @@ class Commands:
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError as error:
-            raise InvalidInput(f"Redis URL {url!r}: {error}; allowed is redis://, rediss:// or unix://") from error
+            raise bad_address(url, error) from error
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._connection: Connection | None = None

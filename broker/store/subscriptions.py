@@ -19,8 +19,9 @@ from typing import Any, Literal, TypeVar, cast
 
 from redis.asyncio import ConnectionPool
 
-from broker.errors import BrokerUnavailable, InvalidInput
+from broker.errors import BrokerUnavailable
 from broker.observe.log import get_logger
+from broker.store.address import bad_address
 from broker.store.channel_connection import Canary, ChannelConnection, Publish, RawConnection, reap
 
 Handler = Callable[[bytes], None]
@@ -84,7 +85,7 @@ class Subscriptions:
         try:
             self._pool: Any = ConnectionPool.from_url(url)
         except ValueError as error:
-            raise InvalidInput(f"Redis URL: {error}") from error
+            raise bad_address(url, error) from error
         self._pool.connection_kwargs.update(
             protocol=2,
             decode_responses=False,

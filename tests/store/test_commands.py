@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -11,7 +11,9 @@ import pytest
 import redis
 
 from broker.errors import BrokerUnavailable, InvalidInput, StoreRefused
+from broker.store.checks import check_server
 from broker.store.commands import BATCH, Commands, _Waiting
+from broker.store.subscriptions import Subscriptions
 from tests.support.redis_server import RedisServer
 from tests.support.wait import next_turn
 
@@ -196,6 +198,20 @@ def test_a_url_that_cannot_be_one_is_refused_with_its_value(url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         Commands(url)
     assert repr(url) in str(refused.value)
+
+
+async def _taken(found: object) -> None:
+    if isinstance(found, Awaitable):
+        await found
+
+
+@pytest.mark.parametrize("url", ["redis://:hush/5@host:6379/0", "http://user:hush@host", "redis://:hush@host:port"])
+@pytest.mark.parametrize("takes", [Commands, Subscriptions, check_server], ids=lambda takes: str(takes.__name__))
+async def test_a_url_that_cannot_be_one_keeps_its_password(takes: Callable[[str], Any], url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await _taken(takes(url))
+    assert "hush" not in str(refused.value)
+    assert "allowed is redis://" in str(refused.value)
 
 
 async def test_closing_while_a_command_is_being_sent_comes_to_an_end(redis_url: str) -> None:
