@@ -19,7 +19,7 @@ from broker.errors import InvalidInput, NotFound
 from broker.figures import Figures
 from broker.ingest.dead import DeadPage, list_dead, replay_dead
 from broker.ingest.publish import Published, publish_events
-from broker.protocol.names import CANCEL_TEXT_LIMIT, check_id, clean_text, lone_run, public_run
+from broker.protocol.names import CANCEL_TEXT_LIMIT, check_id, check_worker_id, clean_text, lone_run, public_run
 from broker.protocol.records import AuditEntry, as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
@@ -179,11 +179,11 @@ class Broker:
         """
         return await self._report(check_id(run_id, "run_id"), cancel_id, wait, cursor)
 
-    async def report_execution(self, execution_id: str, *, wait: float | None = None) -> CancelReport:
+    async def report_execution(self, execution_id: str, *, wait: float | None = None, cursor: int = 0) -> CancelReport:
         """The same for the narrow cancel of an execution, which may have no run; else for its run's widest."""
         run_id = await self._known_run_of(execution_id)
         own = (await self._replica.reads.gates(run_id)).executions.get(execution_id)
-        return await self._report(run_id, own, wait, 0)
+        return await self._report(run_id, own, wait, cursor)
 
     async def _report(self, run_id: str, cancel_id: str | None, wait: float | None, cursor: int) -> CancelReport:
         start, _ = _page(cursor, PAGE)
@@ -191,7 +191,9 @@ class Broker:
             return await self._replica.survey.report(run_id, cancel_id, cursor=start)
         wait_s, operation = check_seconds(wait, "wait"), await self._replica.survey.operation(run_id, cancel_id)
         settled = await self._replica.watches.settled(run_id, operation.cancel_id, wait_s)
-        return settled or await self._replica.survey.report(run_id, operation.cancel_id, cursor=start)
+        if settled is not None and start == 0:
+            return settled
+        return await self._replica.survey.report(run_id, operation.cancel_id, cursor=start)
 
     async def run_of(self, execution_id: str) -> str | None:
         """The run of an execution, None where it belongs to none. Raises NotFound."""
@@ -228,7 +230,7 @@ class Broker:
         beats, NotFound where the worker id never had that incarnation.
         """
         why = clean_text(reason, "reason", CANCEL_TEXT_LIMIT) or "no reason given"
-        return await self._replica.claims.declare_dead(check_id(worker_id, "worker_id"), incarnation, why)
+        return await self._replica.claims.declare_dead(check_worker_id(worker_id), incarnation, why)
 
     async def _known_run_of(self, execution_id: str) -> str:
         run_id = await self._replica.claims.run_of(check_id(execution_id, "execution_id"))
@@ -323,7 +325,7 @@ def _registration(execution: Execution) -> Registration:
         check_id(execution.parent_execution_id, "parent_execution_id") if execution.parent_execution_id else "",
         check_id(execution.agent_node_id, "agent_node_id") if execution.agent_node_id else "",
         execution.reasoner_id or "",
-        "" if execution.started_at is None else str(as_stamp(execution.started_at)),
+        str(as_stamp(execution.started_at) or "") if execution.started_at else "",
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from broker.protocol.events import LATEST_US, AckEvent, CancelRequested, Event, RunCancelRequested, StatusEvent
+from broker.protocol.events import AckEvent, CancelRequested, Event, RunCancelRequested, StatusEvent
 from broker.protocol.names import CANCEL_TEXT_LIMIT, ID_LIMIT, clean_text
+from broker.protocol.records import LATEST_US
 from broker.protocol.states import Order, is_terminal
 from broker.store.claims import Ack, Holder
 from broker.store.operations import CancelTerms

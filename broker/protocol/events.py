@@ -7,32 +7,30 @@ None for an unknown type or a higher version, so that the caller can count and d
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from broker.errors import InvalidInput
-from broker.protocol.names import ID_LIMIT, check_id
+from broker.protocol.names import ID_LIMIT, NUMBER_LIMIT, check_id, check_worker_id
+from broker.protocol.records import as_stamp
 from broker.protocol.registration import REASONER_LIMIT, STATUS_LIMIT
 from broker.protocol.states import Disposition, Order, Scope, Status, is_terminal, normalise
 
 VERSION = 1
 EVENT_LIMIT_BYTES = 65_536
 DETAIL_LIMIT = 500
-LATEST_US = 9_000_000_000_000_000  # the year 2255: the last stamp that Lua can compare exactly
 
 _ID = r"^[A-Za-z0-9._:-][A-Za-z0-9._:@-]{0,199}$"
 _RFC_3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
-_NUMBER_LIMIT = 2**53 - 1
 _DAY_MS = 86_400_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Id = Annotated[str, StringConstraints(pattern=_ID)]
 OptionalId = Annotated[str, StringConstraints(pattern=rf"^$|{_ID}")]
 """Empty is absent: what a language without optional fields sends."""
-Number = Annotated[int, Field(ge=0, le=_NUMBER_LIMIT)]
+Number = Annotated[int, Field(ge=0, le=NUMBER_LIMIT)]
 Time = Annotated[str, StringConstraints(pattern=rf"^$|{_RFC_3339}")]
 
 
@@ -69,7 +67,7 @@ class StatusEvent(_Event):
     started_at: Time | None = None
     worker_id: OptionalId | None = None
     incarnation: Number = 0
-    start: Annotated[int, Field(ge=1, le=_NUMBER_LIMIT)] = 1
+    start: Annotated[int, Field(ge=1, le=NUMBER_LIMIT)] = 1
 
     @property
     def started_us(self) -> int | None:
@@ -110,7 +108,7 @@ class AckEvent(_Event):
     cancel_id: OptionalId | None = None
     worker_id: Id
     incarnation: Number = 0
-    start: Annotated[int, Field(ge=1, le=_NUMBER_LIMIT)] = 1
+    start: Annotated[int, Field(ge=1, le=NUMBER_LIMIT)] = 1
     seq: Number = 0
     disposition: Literal["received", "deferred", "refused", "stopped", "killed", "ended_itself"]
     outcome: Annotated[str, Field(max_length=STATUS_LIMIT)] | None = None
@@ -180,7 +178,7 @@ def parse_event(payload: bytes | str) -> Event | None:
         if _is_of_the_future(raw):
             return None
         raise _refusal(error) from error
-    _check_times(event)
+    _check(event)
     return event
 
 
@@ -190,17 +188,18 @@ def to_us(time: str | None, field: str) -> int | None:
     if not time:
         return None
     try:
-        microseconds = (datetime.fromisoformat(time.upper()) - _EPOCH) // timedelta(microseconds=1)
+        return as_stamp(datetime.fromisoformat(time.upper()))
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"{field} {time!r}: {error}; allowed is a time of RFC 3339") from error
-    return min(microseconds, LATEST_US) if microseconds > 0 else None
 
 
-def _check_times(event: Event) -> None:
-    """A well-formed text may still be no time (month 13)."""
+def _check(event: Event) -> None:
+    """What no pattern says: a well-formed text may be no time (month 13), and a worker id the broker's own."""
     to_us(event.occurred_at, "occurred_at")
     if isinstance(event, StatusEvent):
         to_us(event.started_at, "started_at")
+    if isinstance(event, StatusEvent | AckEvent) and event.worker_id:
+        check_worker_id(event.worker_id)
 
 
 def _is_of_the_future(raw: bytes) -> bool:

@@ -16,6 +16,8 @@ ID_LIMIT = 200
 """Longest id, in characters (all ASCII, so also in bytes)."""
 CANCEL_TEXT_LIMIT = 500
 """Longest reason or requested_by of an operation, in characters."""
+NUMBER_LIMIT = 2**53 - 1
+"""Largest incarnation, start number or seq: the last whole number that Lua tells from the next one."""
 MESSAGE_TEXT_LIMIT = 120
 """The same in a cancel message, which has to stay small (about 400 B with its channel)."""
 

@@ -17,6 +17,7 @@ from broker.protocol.states import Order, Scope
 _ESCAPES = (("%", "%25"), ("|", "%7C"), ("\n", "%0A"), ("\r", "%0D"))
 
 
+LATEST_US = 9_000_000_000_000_000  # the year 2255: the last stamp that Lua can compare exactly
 REMARKS = frozenset({"overdue", "given_up"})
 
 
@@ -57,9 +58,13 @@ def rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def as_stamp(time: datetime) -> int:
-    """The stamp of a time that has a zone: microseconds since 1970."""
-    return (time - _EPOCH) // timedelta(microseconds=1)
+def as_stamp(time: datetime) -> int | None:
+    """The stamp of a time that somebody said, with a zone: cut to what Lua can compare exactly.
+
+    None for a time that is not after 1970, as an unset one of Go is; below zero it would not be an execution's.
+    """
+    microseconds = (time - _EPOCH) // timedelta(microseconds=1)
+    return min(microseconds, LATEST_US) if microseconds > 0 else None
 
 
 class ExecutionRecord(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from broker.errors import Fenced, InvalidInput, NotFound
-from broker.protocol.names import check_id, lone_run
+from broker.protocol.names import check_id, check_worker_id, lone_run
 from broker.protocol.states import Disposition, Status, normalise
 from broker.store.backend import Backend
 from broker.store.claims import Ack, Claims, End, Holder, Registration
@@ -217,6 +217,6 @@ def _check_run(run_id: str | None) -> str | None:
 
 
 def _check_holder(holder: Holder, agent_node_id: str = "") -> None:
-    check_id(holder.worker_id, "worker_id")
+    check_worker_id(holder.worker_id)
     if agent_node_id:
         check_id(agent_node_id, "agent_node_id")

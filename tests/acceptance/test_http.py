@@ -246,6 +246,11 @@ def test_the_names_of_what_still_runs_come_in_pages(http: httpx.Client) -> None:
     last = http.get("/api/v1/runs/run-1/cancellation", params={"cursor": first["next_cursor"]}).json()
     assert (len(last["still_running"]), last["still_running_truncated"]) == (1, False)
     assert "next_cursor" not in last
+    waited = http.get("/api/v1/runs/run-1/cancellation", params={"cursor": "1000", "wait_ms": "1"}).json()
+    own = http.get("/api/v1/executions/e0000/cancellation", params={"cursor": "1000"}).json()
+    for page in (waited, own):
+        assert [one["execution_id"] for one in page["still_running"]] == [last["still_running"][0]["execution_id"]]
+        assert "next_cursor" not in page
     names = {one["execution_id"] for page in (first, last) for one in page["still_running"]}
     assert len(names) == first["totals"]["still_running"] == 1001
     assert http.get("/api/v1/runs/run-1/cancellation", params={"cursor": "x"}).status_code == 400

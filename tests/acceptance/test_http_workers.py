@@ -238,6 +238,10 @@ async def test_the_list_of_workers(redis_url: str) -> None:
         ("workers/w1/heartbeat", {"incarnation": 1, "held": "a"}),
         ("workers/w1/heartbeat", {"agent_node_id": "a b"}),
         ("workers/@w1/heartbeat", {}),
+        ("workers/w1:inc/heartbeat", {}),
+        ("workers/w1:inc/dead", {"incarnation": 1}),
+        ("workers/w1/heartbeat", {"incarnation": 2**53}),
+        ("workers/w1/dead", {"incarnation": 2**53}),
         ("workers/w1/heartbeat", []),
         ("executions/leaf/start", {"worker_id": "w1"}),
         ("executions/leaf/start", {"worker_id": "w1", "incarnation": 7}),
@@ -248,6 +252,7 @@ async def test_the_list_of_workers(redis_url: str) -> None:
         ("executions/leaf/finish", {"worker_id": "w1", "incarnation": 1, "start": 0, "status": "failed"}),
         ("executions/leaf/ack", {"worker_id": "w1", "start": 1, "seq": 1, "disposition": "lost"}),
         ("executions/leaf/ack", {"worker_id": "w1", "start": 1, "disposition": "stopped"}),
+        ("executions/leaf/ack", {"worker_id": "w1", "start": 1, "seq": 2**53, "disposition": "stopped"}),
         ("workers/w1/dead", {"reason": "gone"}),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -106,6 +107,24 @@ async def test_depth_in_a_cycle_is_the_walk_s(b: broker.Broker) -> None:
     preview = {node.execution_id: node.depth for node in (await b.preview(RUN)).nodes}
     assert {one: (await b.execution(one)).depth for one in preview} == preview
     assert preview["orphan"] == 0
+
+
+@pytest.mark.parametrize(
+    ("started_at", "read"),
+    [
+        ("1969-12-31T23:59:59.999999+00:00", None),
+        ("0001-01-01T00:00:00+00:00", None),
+        ("9999-12-31T23:59:59-23:59", datetime(2255, 3, 14, 16, 0, tzinfo=UTC)),
+    ],
+)
+async def test_a_start_that_no_clock_can_have_said_hides_nothing(
+    started_at: str, read: datetime | None, b: broker.Broker
+) -> None:
+    """Before 1970 it is an unset time; what Lua cannot compare exactly is cut."""
+    await b.register(RUN, [Execution("odd", status="running", started_at=datetime.fromisoformat(started_at))])
+    assert (await b.execution("odd")).started_at == read
+    report = await b.cancel_run(RUN)
+    assert [one.execution_id for one in report.still_running] == ["odd"]
 
 
 async def test_previews_of_the_three_scopes_change_nothing(b: broker.Broker) -> None:

@@ -148,6 +148,8 @@ def test_what_comes_from_the_future_is_dropped(payload: str) -> None:
         (event(started_at="2026-02-30T00:00:00Z"), "started_at .*day"),
         (event(type="execution.ack", worker_id="w", disposition="lost"), "disposition 'lost'"),
         (event(type="execution.ack", disposition="stopped"), "worker_id .*Field required"),
+        (event(type="execution.ack", disposition="stopped", worker_id="w:inc"), "worker_id.*ends with :inc"),
+        (event(worker_id="w:inc"), "worker_id.*ends with :inc"),
         (event(type="subtree.cancel_requested", order="top_down"), "order 'top_down'"),
         (event(type="subtree.cancel_requested", deadline_ms=-1), "deadline_ms -1"),
         (event(status="x" * EVENT_LIMIT_BYTES), f"event of .* bytes: allowed are up to {EVENT_LIMIT_BYTES}"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from broker.protocol.names import CANCEL_TEXT_LIMIT, ID_LIMIT
+from broker.protocol.names import CANCEL_TEXT_LIMIT, ID_LIMIT, NUMBER_LIMIT
 from broker.protocol.states import Order
 
 BODY_LIMIT = 8 * 1024 * 1024
@@ -24,6 +24,7 @@ REPLAY_LIMIT = 1_000
 
 Id = Annotated[str, Field(max_length=ID_LIMIT)]
 """The grammar is checked by `check_id` when it is used; the length here."""
+Number = Annotated[int, Field(ge=1, le=NUMBER_LIMIT)]
 Text = Annotated[str, Field(max_length=CANCEL_TEXT_LIMIT)]
 
 
@@ -58,7 +59,7 @@ class StartRequest(Request):
     """A worker asks for the claim; `incarnation` is the one that its heartbeat answered with."""
 
     worker_id: Id
-    incarnation: Annotated[int, Field(ge=1)]
+    incarnation: Number
     run_id: Id | None = None
     parent_execution_id: Id | None = None
     agent_node_id: Id | None = None
@@ -73,8 +74,8 @@ class FinishRequest(Request):
 
     run_id: Id | None = None
     worker_id: Id
-    incarnation: Annotated[int, Field(ge=1)]
-    start: Annotated[int, Field(ge=1)]
+    incarnation: Number
+    start: Number
     status: Annotated[str, Field(min_length=1, max_length=64)]
     disposition: Literal["stopped", "killed", "ended_itself"] | None = None
     detail: Text | None = None
@@ -85,10 +86,10 @@ class AckRequest(Request):
 
     run_id: Id | None = None
     worker_id: Id
-    incarnation: Annotated[int, Field(ge=1)] | None = None
+    incarnation: Number | None = None
     cancel_id: Id | None = None
-    start: Annotated[int, Field(ge=1)]
-    seq: Annotated[int, Field(ge=1)]
+    start: Number
+    seq: Number
     disposition: Literal["received", "deferred", "refused", "stopped", "killed", "ended_itself"]
     outcome: Text | None = None
     detail: Text | None = None
@@ -99,20 +100,20 @@ class HeldRequest(Request):
 
     run_id: Id | None = None
     execution_id: Id
-    start: Annotated[int, Field(ge=1)] | None = None
+    start: Number | None = None
 
 
 class HeartbeatRequest(Request):
     """Without `incarnation` a new process begins: the answer says which number it has."""
 
-    incarnation: Annotated[int, Field(ge=1)] | None = None
+    incarnation: Number | None = None
     agent_node_id: Id | None = None
     held: Annotated[list[HeldRequest], Field(max_length=HELD_LIMIT)] = []
     wait_ms: Annotated[int, Field(ge=0, le=WAIT_LIMIT_MS)] = 0
 
 
 class DeadRequest(Request):
-    incarnation: Annotated[int, Field(ge=1)]
+    incarnation: Number
     reason: Text | None = None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query
 from starlette.requests import Request
@@ -65,11 +67,9 @@ async def run_cancellation(
     cursor: Cursor = None,
 ) -> Response:
     """The report of the run's widest cancel, or of the one that is asked for; a long poll with `wait_ms`."""
-    broker, start = broker_of(request), start_of(cursor)
-    report: CancelReport | None = None
-    if wait_ms:
-        report = await context_of(request).patience.wait(broker.report(run_id, cancel_id, wait=wait_ms / 1000))
-    return respond(report_answer(report or await broker.report(run_id, cancel_id, cursor=start), start))
+    start = start_of(cursor)
+    ask = partial(broker_of(request).report, run_id, cancel_id, cursor=start)
+    return respond(report_answer(await _answered(request, ask, wait_ms), start))
 
 
 @router.get(
@@ -79,13 +79,24 @@ async def run_cancellation(
     responses=documented(ReportAnswer, REPORT, (400, 404)),
     openapi_extra=needs(Right.OBSERVE),
 )
-async def execution_cancellation(request: Request, execution_id: str, wait_ms: WaitMs = 0) -> Response:
+async def execution_cancellation(
+    request: Request, execution_id: str, wait_ms: WaitMs = 0, cursor: Cursor = None
+) -> Response:
     """For an execution that belongs to no run; else, without a cancel of its own, that of its run."""
-    broker = broker_of(request)
-    report: CancelReport | None = None
+    start = start_of(cursor)
+    ask = partial(broker_of(request).report_execution, execution_id, cursor=start)
+    return respond(report_answer(await _answered(request, ask, wait_ms), start))
+
+
+async def _answered(
+    request: Request, ask: Callable[..., Coroutine[Any, Any, CancelReport]], wait_ms: int
+) -> CancelReport:
+    """The report when it is settled, or after this time; at once where none is given, or the server stops."""
     if wait_ms:
-        report = await context_of(request).patience.wait(broker.report_execution(execution_id, wait=wait_ms / 1000))
-    return respond(report_answer(report or await broker.report_execution(execution_id)))
+        report = await context_of(request).patience.wait(ask(wait=wait_ms / 1000))
+        if report is not None:
+            return report
+    return await ask()
 
 
 @router.get(
