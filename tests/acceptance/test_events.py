@@ -130,6 +130,7 @@ async def test_a_stream_that_was_cut_in_mid_cancel_goes_on_without_a_gap(served:
     assert whole == {(one, word) for one in LEAVES for word in ("received", "stopped")}
     assert all(sent.data["replayed"] for sent in seen if sent.name == "ack")
     assert [sent.data["event"] for sent in seen if sent.name == "audit"][-1] == "settled"
+    assert stream.comments == [], "it ended when all was told, not after the silence that a heartbeat breaks"
     ids = [sent.id for sent in seen if sent.id is not None]
     async with reading(served.client, RUN, ids[-1], until="settled") as stream:
         again = [sent for sent in await stream.rest() if sent.name == "audit"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import islice
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from broker.cancel.live.events import (
@@ -47,7 +46,7 @@ class RunStream:
         self._now_us = now_us
         self._limit = limit
         self._waiting: deque[Event] = deque()
-        self._replay: Iterator[Event] | None = None
+        self._replay: deque[Event] = deque()
         self._due: str | None = "start"
         self._place: Place | None = None
         self._states: dict[str, str] = {}
@@ -61,7 +60,7 @@ class RunStream:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to tell at present."""
-        return not self._waiting and self._due is None and self._replay is None
+        return not self._waiting and self._due is None and not self._replay
 
     def put(self, event: Event) -> None:
         if self._due == "slow":
@@ -85,10 +84,8 @@ class RunStream:
 
     async def batch(self, patience_s: float) -> list[Placed]:
         """What comes next, empty where nothing has come for so long. Raises BrokerError where Redis is away."""
-        if self._replay is not None:
-            if replayed := list(islice(self._replay, BATCH)):
-                return self._placed(replayed)
-            self._replay = None
+        if self._replay:
+            return self._placed(_first(self._replay))
         if self.idle:
             try:
                 async with asyncio.timeout(patience_s):
@@ -98,7 +95,7 @@ class RunStream:
         self._woken.clear()
         if self._due is not None:  # before what waits: that may lie behind a gap
             return await self._look()
-        return self._placed([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
+        return self._placed(_first(self._waiting))
 
     def _placed(self, events: list[Event]) -> list[Placed]:
         placed: list[Placed] = []
@@ -122,17 +119,16 @@ class RunStream:
             at_us = await self._now_us()
             acks = await self._reads.acks(self.run_id)
             snapshot = await self._snapshot(why, at_us, acks)
-            wanted = after is not None and why != "slow"
-            entries = await self._entries(after, position) if wanted and after else []
+            resumed = after if why != "slow" else None
+            entries = [] if resumed is None else await self._entries(resumed, position)
         except BaseException:
             self._due = why
             raise
         await signals.reached("live.snapshot", self.run_id)
         self._states = {one.cancel_id: one.state for one in snapshot.operations}
-        if wanted and after is not None:
-            self._replay, self._place = since(after, acks, entries), after
-        else:
-            self._place = Place(at_us, position)
+        if resumed is not None:
+            self._replay = deque(since(resumed, acks, entries))
+        self._place = resumed or Place(at_us, position)
         return [(self._place, snapshot)]
 
     async def _snapshot(self, why: str, at_us: int, acks: dict[str, AckRecord]) -> Snapshot:
@@ -149,3 +145,8 @@ class RunStream:
             if len(found) == 0 or before(position, page[-1].position):
                 break
         return found
+
+
+def _first(events: deque[Event]) -> list[Event]:
+    """Takes as many as go into a batch."""
+    return [events.popleft() for _ in range(min(BATCH, len(events)))]
