@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 from functools import partial
 
-from tests.benchmarks import figure_cancel, figure_idle, figure_life, floor_fanout, floor_hop, floor_life
+from tests.benchmarks import (
+    figure_cancel,
+    figure_idle,
+    figure_ingest,
+    figure_life,
+    floor_fanout,
+    floor_hop,
+    floor_life,
+    floor_xadd,
+)
 from tests.benchmarks.comparison import Case, Measure, Measurement, Row
 
 RUNS = (1_000, 10_000, 100_000)
 SHORT_RUNS = (1_000, 10_000)
 HOPS, SHORT_HOPS = 500, 100
 LIVES, SHORT_LIVES = 2_000, 500
+EVENTS, SHORT_EVENTS = 40_000, 10_000
 AT_A_TIME = {1: 2.5, 32: 0.5}  # executions at a time → target
 
 
@@ -38,7 +48,15 @@ def plan(*, short: bool) -> tuple[list[Case], list[Row]]:
         rows.append(
             Row(f"start + finish, {at_a_time} at a time", f"{name}.per_life", f"{floor}.per_life", lives, target)
         )
-    return cases, rows
+    ingest, row = _ingest(SHORT_EVENTS if short else EVENTS)
+    return [*cases, ingest], [*rows, row]
+
+
+def _ingest(number: int) -> tuple[Case, Row]:
+    """Four times as fast is a quarter of the time."""
+    floor, figure = partial(floor_xadd.measure, number=number), partial(figure_ingest.measure, number=number)
+    row = Row("ingest one event, one replica", "ingest.per_event", "F4.per_event", number, 0.25)
+    return _case("ingest", "F4", floor, figure), row
 
 
 def _case(name: str, floor_name: str, floor: Measure, figure: Measure) -> Case:
