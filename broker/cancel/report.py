@@ -238,7 +238,8 @@ def is_still_running(execution_id: str, operation: OperationRecord, evidence: Ev
         return not disposition_of(evidence.acks.get(execution_id)).settled
     record = evidence.executions[execution_id]
     to_be_walked = operation.state == "open" and (operation.phase == "walking" or operation.dirty)
-    return to_be_walked and (record.claimed or not is_terminal(record.raw_status))
+    goes_on = record.claimed or record.seen_to_run or not is_terminal(record.raw_status)
+    return to_be_walked and goes_on
 
 
 def _still_running(execution_id: str, operation: OperationRecord, evidence: Evidence) -> ExecutionReport:

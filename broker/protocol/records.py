@@ -73,6 +73,8 @@ class ExecutionRecord(NamedTuple):
     `stamp` says when the status was so, which decides between non-terminal ones that come in the wrong
     order: empty where it was registered, Redis time where a script changed it, and where an event said it
     `occurred_us,ms,number` with the two parts of the event's stream id (occurred 0: it was its creation).
+    Behind it stands `?` where someone who held nothing said that it has ended, and no holder has; `+` where a start
+    was seen since then.
     """
 
     status: str
@@ -107,6 +109,11 @@ class ExecutionRecord(NamedTuple):
     def by_event(self) -> bool:
         """Whether its claim is of a worker that said no incarnation: no heartbeat is known to be its."""
         return self.incarnation == "0"
+
+    @property
+    def seen_to_run(self) -> bool:
+        """Whether a start was seen, by nobody's claim, after an end that no holder has reported."""
+        return self.stamp.endswith("+")
 
 
 class IntentRecord(NamedTuple):

@@ -81,8 +81,9 @@ async def test_of_two_at_the_same_time_the_later_in_the_stream_decides(parts: Pa
 
 
 async def test_terminal_wins_however_old_it_is(parts: Parts) -> None:
+    """A start that is newer than it changes no status; it shows in what a cancel tells."""
     assert await say(parts, said("x", "running", 50), said("x", "done", 10), said("x", "running", 60)) == [
-        "changed", "changed", "kept",
+        "changed", "changed", "started_again",
     ]  # fmt: skip
     assert await parts.status(RUN, "x") == "done"
     assert (await parts.reads.run_state(RUN)).active == 0
@@ -279,3 +280,97 @@ async def test_a_claim_by_event_has_no_heartbeat_so_it_is_never_lost(parts: Part
     assert await observer.first_attempts() == ["x"], "delivered to somebody"
     assert await causes(parts, cancel_id) == {"x": "no_ack"}
     assert await say(parts, said("x", "cancelled", 2, by="worker-1")) == ["settled"]
+
+
+# --- what runs by somebody's word, and is started again -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("walked", [True, False], ids=["told", "before the walk"])
+async def test_a_refused_start_says_nothing_of_what_an_event_said_is_running(walked: bool, parts: Parts) -> None:
+    """The starter does not run; whoever runs it already is still asked, until somebody says that it has ended."""
+    await say(parts, said("x", "running", 1))
+    cancel_id = await (cancel if walked else close_gate)(parts)
+    assert (await parts.start(RUN, "x")).code == "cancelled"
+    assert await disposition(parts, "x") is None
+    assert await causes(parts, cancel_id) == {"x": "no_worker"}
+    await parts.expire_lease(RUN, cancel_id)
+    await parts.sweep_now(RUN, cancel_id)
+    assert (await parts.operation(RUN, cancel_id)).state == "open"
+    assert await say(parts, said("x", "done", 2)) == ["settled"]
+    assert (await parts.operation(RUN, cancel_id)).state == "settled"
+
+
+async def test_a_refused_start_does_not_take_evidence_back(parts: Parts) -> None:
+    """A terminal status stays what it was, too."""
+    await say(parts, said("x", "queued", created=True), said("y", "failed", 20))
+    cancel_id = await cancel(parts)
+    assert await say(parts, said("x", "running", 30), said("y", "running", 30)) == ["reopened"] * 2
+    for one in ("x", "y"):
+        assert (await parts.start(RUN, one)).code == "cancelled"
+        assert await disposition(parts, one) is None
+    assert await causes(parts, cancel_id) == {"x": "no_worker", "y": "no_worker"}
+    assert await parts.status(RUN, "y") == "failed"
+
+
+GIVEN_BACK = [said("x", "running", 1, by="w"), said("x", "queued", 2, by="w")]
+ENDED_FIRST = [said("x", "running", 1, by="w"), said("x", "failed", 20), said("x", "queued", 21, by="w")]
+
+
+@pytest.mark.parametrize("scope", [Scope.RUN, Scope.SUBTREE])
+@pytest.mark.parametrize(
+    "before",
+    [[], GIVEN_BACK, ENDED_FIRST, [said("x", "queued", created=True)]],
+    ids=["unknown", "given back", "given back after its end", "created"],
+)
+async def test_a_start_after_an_end_that_no_holder_reported_is_told_by_a_later_cancel(
+    before: list[Report], scope: Scope, parts: Parts, observer: Observer
+) -> None:
+    await say(parts, *before, said("x", "failed", 20), said("x", "running", 30))
+    assert await parts.status(RUN, "x") == "failed"
+    cancel_id = await cancel(parts, scope, "x" if scope is Scope.SUBTREE else "")
+    assert await observer.first_attempts() == ["x"]
+    assert await causes(parts, cancel_id) == {"x": "no_worker"}
+    assert await parts.status(RUN, "x") == "failed", "terminal is terminal"
+    assert await say(parts, said("x", "failed", 20)) == ["kept"], "the end of before, delivered again"
+    assert (await parts.operation(RUN, cancel_id)).state == "open"
+    assert await say(parts, said("x", "done", 40)) == ["settled"]
+    assert await disposition(parts, "x") == ("ended_itself", "done")
+
+
+async def test_a_start_after_an_end_is_named_while_its_walk_is_to_come(parts: Parts) -> None:
+    await say(parts, said("x", "failed", 20), said("x", "running", 30))
+    assert await causes(parts, await close_gate(parts)) == {"x": "no_worker"}
+
+
+async def test_an_end_that_is_newer_than_the_start_after_an_end_ends_it_again(parts: Parts) -> None:
+    """Whatever the order in which they come; and a holder's claim stands for the start that nobody claimed."""
+    await say(parts, said("x", "failed", 20), said("x", "running", 30), said("x", "done", 40))
+    await say(parts, said("y", "failed", 20), said("y", "done", 40), said("y", "running", 30))
+    await say(parts, said("z", "failed", 20), said("z", "running", 30))
+    await say(parts, said("z", "running", 31, by="w"), said("z", "done", 40, by="w"))
+    cancel_id = await cancel(parts)
+    assert (await parts.operation(RUN, cancel_id)).state == "settled"
+    assert [await parts.intent(RUN, one) for one in ("x", "y", "z")] == [None] * 3
+
+
+async def test_a_late_start_after_the_holder_s_own_end_is_not_told_by_a_later_cancel(parts: Parts) -> None:
+    """Nor where somebody else had said before that it has ended."""
+    await say(parts, said("x", "running", 1, by="w"), said("x", "done", 2, by="w"), said("x", "running", 3))
+    await parts.start(RUN, "y")
+    await say(parts, said("y", "failed", 20))
+    assert await parts.finish(RUN, "y", status="failed", disposition="ended_itself") == "ended"
+    await say(parts, said("y", "running", 30))
+    assert (await parts.operation(RUN, await cancel(parts))).state == "settled"
+
+
+@pytest.mark.parametrize("gated_first", [True, False])
+async def test_an_end_from_before_a_start_does_not_settle_it(gated_first: bool, parts: Parts) -> None:
+    """At least once, in any order: the first end may be delivered again after the start that came behind it."""
+    await say(parts, said("x", "failed", 20))
+    if gated_first:
+        await cancel(parts)
+    await say(parts, said("x", "running", 30))
+    cancel_id = await cancel(parts)
+    assert await say(parts, said("x", "failed", 20), said("x", "failed", 25)) == ["kept"] * 2
+    assert await causes(parts, cancel_id) == {"x": "no_worker"}
+    assert await say(parts, said("x", "failed", 35)) == ["settled"]

@@ -34,7 +34,7 @@ def _check_start(contents: Contents, step: Step) -> None:
     name = "no_start_under_closed_run_gate_without_intent"
     if step.verb == "claimed" and (contents.covered_by_gate(one) or one in contents.intent):
         raise Broken(name, f"{one} was claimed although a cancel stands against it")
-    if step.verb == "refused" and not contents.records[one].claimed and one not in contents.intent:
+    if step.verb == "refused" and _had_not_begun(contents.records[one]) and one not in contents.intent:
         raise Broken(name, f"{one} was refused and no intent says so")
 
 
@@ -87,7 +87,10 @@ def _is_proved_lost(state: State, execution_id: str) -> bool:
 
 
 def _had_not_begun(record: ExecutionRecord | None) -> bool:
-    return record is None or (not record.claimed and normalise(record.status) not in (Status.RUNNING, Status.UNKNOWN))
+    if record is None:
+        return True
+    said_to_run = record.seen_to_run or normalise(record.status) in (Status.RUNNING, Status.UNKNOWN)
+    return not record.claimed and not said_to_run
 
 
 def _check_end(before: Contents, after: Contents, step: Step) -> None:

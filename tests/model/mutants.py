@@ -105,9 +105,9 @@ MUTANTS = (
     Mutant("settled only if not dirty", "late parent", (RUNS, SETTLES), (
         Patch("operation.phase == 'published' and operation.dirty ~= '1'", "operation.phase == 'published'"),)),
     Mutant("claim decides never_started", "waiting for approval", (EVIDENCE, RUNS), (
-        Patch("return not has_open_claim(e) and status ~= 'running'", "return status ~= 'running'"),)),
+        Patch("return not has_open_claim(e) and not is_seen", "return not is_seen"),)),
     Mutant("walk tells the terminal-but-held", "terminal by the control plane", (TOLD, REPORT), (
-        Patch("if is_terminal(before) and not has_open_claim(e) then", "if is_terminal(before) then"),)),
+        Patch("if is_terminal(before) and not has_open_claim(e) and", "if is_terminal(before) and"),)),
     Mutant("evidence reopens", "started by event after all", (REPORT, RUNS), (
         Patch("return ack.disposition == 'never_started' or (said.standing", "return false and (said.standing"),)),
     Mutant("ranked acks", "one execution", (RANK,), (
@@ -127,9 +127,10 @@ MUTANTS = (
         Patch("covering[#covering + 1] = redis.call('HGET', gates_key, '=' .. execution_id) or nil",
               "covering = { covering[1] }"),)),
     Mutant("start leaves an open claim alone", "two workers, one execution", (EVIDENCE, RUNS), (
-        Patch("if not has_open_claim(e) and RANK[", "if RANK["),)),
-    Mutant("a given-back claim counts as none", "retry", (SETTLES,), (
-        Patch("return not has_open_claim(e) and status", "return e.start == '0' and status"),)),
+        Patch("if not get_field(intents_key, execution_id) and was_never_started(e) then",
+              "if RANK[read_ack(execution_id).disposition] < 2 then"),)),
+    Mutant("a given-back claim counts as none", "retry", (SETTLES, START), (
+        Patch("return not has_open_claim(e) and not is_seen", "return e.start == '0' and not is_seen"),)),
     Mutant("start number on acks and ends", "retry", (EVIDENCE, RUNS, REPORT), (
         Patch("(e.incarnation == incarnation or incarnation == '0') and e.start == start",
               "(e.incarnation == incarnation or incarnation == '0')"),)),

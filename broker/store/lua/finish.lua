@@ -66,6 +66,8 @@ local function end_claim(execution_id, e, said)
       return end_under_gate(execution_id, e, said, covering[1])
     end
     set_status(e, said.status)
+  elseif word ~= 'queued' then
+    mark_end(e, '')
   end
   release_claim(execution_id, e)
   return word == 'queued' and 'released' or 'ended'

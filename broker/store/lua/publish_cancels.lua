@@ -10,7 +10,7 @@
 -- RETURNS fenced: a newer driver has the operation; nothing was written
 -- RETURNS gone: there is no such operation
 -- EACH told: message published now
--- EACH held: it has ended by its record, but its claim is open: message published now
+-- EACH held: it has ended by its record, but its claim is open, or it was seen to start since: message published now
 -- EACH never_started: settled by the cancel itself; message published now
 -- EACH adopted: it has an intent already
 -- EACH terminal: it has ended
@@ -37,7 +37,7 @@ local function decide(execution_id)
   if intent then
     return 'adopted', before, string.match(intent, '^[^|]*')
   end
-  if is_terminal(before) and not has_open_claim(e) then
+  if is_terminal(before) and not has_open_claim(e) and not is_seen_to_run(e) then
     if get_field(acks_key, execution_id) then -- said again after a data loss, before the cancel was
       save_intent(execution_id, e, cancel_id, now_us, '1', '0', '')
       return 'adopted', before, cancel_id

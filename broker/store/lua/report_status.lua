@@ -7,6 +7,7 @@
 -- RETURNS reported: cancel ids of the operations to look at again, then a code for each
 -- EACH changed: the status is what was reported; an open claim of someone else stays open
 -- EACH kept: it is known, older than what is known, or the execution has ended; at most gaps were filled
+-- EACH started_again: it has ended, though no holder said so, and runs: a cancel that comes tells it
 -- EACH claimed: a claim is recorded, the execution runs
 -- EACH ended: its holder has ended it, no cancel stood against it
 -- EACH released: its holder has given the claim back
@@ -25,7 +26,7 @@ local function is_news(e, said)
   if e.stamp == '' then
     return said.occurred > 0
   end
-  local occurred, ms, number = string.match(e.stamp, '^(%d+),?(%d*),?(%d*)$')
+  local occurred, ms, number = string.match(e.stamp, '^(%d+),?(%d*),?(%d*)[?+]?$')
   occurred, ms, number = tonumber(occurred), tonumber(ms) or 0, tonumber(number) or 0
   if said.occurred ~= occurred then
     return said.occurred > occurred
@@ -64,6 +65,15 @@ local function take_claim(e, said)
     redis.call('HINCRBY', run_key, 'epoch', 1)
   end
   e.slot, e.incarnation, e.start = said.slot, said.incarnation, said.start
+  if is_seen_to_run(e) then
+    mark_end(e, ENDED)
+  end
+end
+
+-- Whoever runs it holds no claim, so only this shows it, until a newer end is said or a claim is.
+local function see_start(execution_id, e, said)
+  e.stamp = said.stamp .. STARTED
+  save_execution(execution_id, e)
 end
 
 -- Evidence of a start: told like a running one, and whatever covers it is open again.
@@ -125,21 +135,33 @@ local function end_by_holder(execution_id, e, said, intent)
     end
     set_status(e, said.status)
     e.stamp = said.stamp
+  elseif said.word ~= 'queued' then
+    mark_end(e, '')
   end
   e.slot, e.incarnation = '', ''
   save_execution(execution_id, e)
   return said.word == 'queued' and 'released' or 'ended'
 end
 
+-- Of several ends the newest counts: a start that is older than it is none.
+local function keep_end(execution_id, e, said)
+  if is_unproved_end(e) and not has_open_claim(e) and is_news(e, said) then
+    e.stamp = said.stamp .. ENDED
+    save_execution(execution_id, e)
+  end
+  return 'kept'
+end
+
 local function end_by_other(execution_id, e, said, intent)
   if intent then
-    if not has_open_claim(e) and is_unsettled(execution_id) then
+    local is_end_of_it = not has_open_claim(e) and (not is_seen_to_run(e) or is_news(e, said))
+    if is_end_of_it and is_unsettled(execution_id) then
       return settle_with(execution_id, e, said, 'ended_itself', intent)
     end
-    return 'kept'
+    return keep_end(execution_id, e, said)
   end
   if is_terminal(e.status) then
-    return 'kept'
+    return keep_end(execution_id, e, said)
   end
   local gates = not has_open_claim(e) and gates_over_end(execution_id, e, said) or {}
   if #gates > 0 then
@@ -148,7 +170,9 @@ local function end_by_other(execution_id, e, said, intent)
   if said.word == 'cancelled' then
     return 'cancel_wanted'
   end
-  change_status(execution_id, e, said)
+  set_status(e, said.status)
+  e.stamp = said.stamp .. ENDED
+  save_execution(execution_id, e)
   return 'changed'
 end
 
@@ -161,18 +185,30 @@ local function is_evidence(execution_id, e, said)
   return ack.disposition == 'never_started' or (said.standing == 'newer' and RANK[ack.disposition] == 2)
 end
 
+local function start_told(execution_id, e, said, intent)
+  local evidence = is_evidence(execution_id, e, said)
+  if evidence or (is_seen_to_run(e) and is_news(e, said)) then
+    see_start(execution_id, e, said)
+  end
+  return evidence and tell_again(execution_id, e, intent) or 'kept'
+end
+
 local function say_by_other(execution_id, e, said, intent)
   local runs = said.word == 'running'
   if intent then
-    return runs and is_evidence(execution_id, e, said) and tell_again(execution_id, e, intent) or 'kept'
+    return runs and start_told(execution_id, e, said, intent) or 'kept'
   end
   if not is_news(e, said) then
     return 'kept'
   end
   local gates = runs and covering_cancels(execution_id, e.parent) or {}
   if is_terminal(e.status) then
-    if e.start ~= '0' or #gates == 0 then
+    if not runs or has_open_claim(e) or not is_unproved_end(e) then
       return 'kept'
+    end
+    see_start(execution_id, e, said)
+    if #gates == 0 then
+      return 'started_again'
     end
     tell_at_gate(execution_id, e, gates)
     return 'reopened'

@@ -58,6 +58,8 @@ local function restore(execution_id, said, claim)
   end
   if not is_terminal(e.status) then
     set_status(e, 'running')
+  elseif is_seen_to_run(e) then
+    mark_end(e, ENDED)
   end
   e.slot, e.incarnation, e.start, e.started_us = slot, incarnation, claim, now_us
   save_execution(execution_id, e)

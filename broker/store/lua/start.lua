@@ -46,10 +46,12 @@ local function lose_older(execution_id, e)
   end
 end
 
+-- What was told or is said to run goes on in somebody's hands, though no claim says whose: that this one is refused
+-- proves no end of it. The walk tells it, or has.
 local function answer_cancelled(execution_id, e, id)
   count('refusals|start')
   lose_older(execution_id, e)
-  if not has_open_claim(e) and RANK[read_ack(execution_id).disposition] < 2 then
+  if not get_field(intents_key, execution_id) and was_never_started(e) then
     never_start(execution_id, e, id)
     redis.call('HINCRBY', run_key, 'epoch', 1)
     ended[#ended + 1] = execution_id

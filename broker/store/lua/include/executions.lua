@@ -41,3 +41,20 @@ end
 local function has_open_claim(e)
   return e.slot ~= ''
 end
+
+-- What stands behind the stamp of a terminal status. ENDED: somebody said so who held nothing, and no holder has.
+-- STARTED: nor was that the last of it, the stamp is of a start that was seen since then.
+local ENDED, STARTED = '?', '+'
+
+local function is_seen_to_run(e)
+  return string.sub(e.stamp, -1) == STARTED
+end
+
+local function is_unproved_end(e)
+  return e.start == '0' or string.match(e.stamp, '[?+]$') ~= nil
+end
+
+-- The mark of a terminal status goes with the holder's end, and stays where a claim stands for what was seen.
+local function mark_end(e, mark)
+  e.stamp = string.gsub(e.stamp, '[?+]$', '') .. mark
+end

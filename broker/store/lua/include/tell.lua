@@ -40,8 +40,9 @@ local function never_start(execution_id, e, id)
   count('settled_without_lag|never_started')
 end
 
--- Status alone never settles: only one that nobody claimed and that is not said to run was never started.
+-- Status alone never settles: only one that nobody claimed and that is not said to run was never started. To be
+-- asked before it is told: a cancelled one does not show any more what was said of it.
 local function was_never_started(e)
   local status = canonical(e.status)
-  return not has_open_claim(e) and status ~= 'running' and status ~= 'unknown'
+  return not has_open_claim(e) and not is_seen_to_run(e) and status ~= 'running' and status ~= 'unknown'
 end
