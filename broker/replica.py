@@ -17,6 +17,7 @@ from broker.cancel.watch import Watches
 from broker.errors import BrokerError
 from broker.figures import Figures
 from broker.ingest.consumer import Consumer, IngestCounts
+from broker.observe.events import REDIS_CHECK_FAILED, REDIS_UNSAFE
 from broker.observe.log import get_logger
 from broker.store.backend import Backend
 from broker.store.checks import check_durability
@@ -140,11 +141,11 @@ async def _warn_of_loss(commands: Commands) -> None:
     try:
         found = await check_durability(commands)
     except BrokerError as error:
-        log.info("redis.check.failed", error=str(error))
+        log.info(REDIS_CHECK_FAILED, error=str(error))
         return
     for finding in found:
         if finding.loses_intents:
-            log.warning("redis.unsafe", check=finding.name, what=finding.what, mend=finding.mend)
+            log.warning(REDIS_UNSAFE, check=finding.name, what=finding.what, mend=finding.mend)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

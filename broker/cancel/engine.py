@@ -25,7 +25,14 @@ from broker.cancel.survey import Snapshot, Survey
 from broker.cancel.walk import Walk
 from broker.errors import NotFound, StoreRefused
 from broker.observe import signals
-from broker.observe.events import CANCEL_FAILED, CANCEL_STARTED
+from broker.observe.events import (
+    CANCEL_END_WALK_FAILED,
+    CANCEL_FAILED,
+    CANCEL_HAND_OVER_FAILED,
+    CANCEL_STARTED,
+    CANCEL_SUPERSEDED,
+    CANCEL_WALK_AGAIN,
+)
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Order, Status
@@ -188,7 +195,7 @@ class Engine:
                 walked = await self._walk(run_id, operation, follower, results, first_told)
             await self._hand_over(run_id, walked)
         except Superseded:
-            log.info("cancel.superseded", run_id=run_id, cancel_id=operation.cancel_id)
+            log.info(CANCEL_SUPERSEDED, run_id=run_id, cancel_id=operation.cancel_id)
             await self.memory.walked(operation.cancel_id)  # where it was Redis that lost it, and nobody took it over
 
     async def _walk(
@@ -205,7 +212,7 @@ class Engine:
             try:
                 return await self._walk_once(run_id, walking, follower, results, first_told)
             except WalkAgain:
-                log.info("cancel.walk_again", run_id=run_id, cancel_id=operation.cancel_id)
+                log.info(CANCEL_WALK_AGAIN, run_id=run_id, cancel_id=operation.cancel_id)
             walking = await self._begin_walk(run_id, operation)
 
     async def _begin_walk(self, run_id: str, operation: OperationRecord) -> OperationRecord:
@@ -246,7 +253,7 @@ class Engine:
         try:
             raise_for_code(await self._operations.end_walk(run_id, operation, summary))
         except StoreRefused as error:
-            log.warning("cancel.end_walk.failed", run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
+            log.warning(CANCEL_END_WALK_FAILED, run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
 
     async def _publish_behind_barrier(
         self,
@@ -308,7 +315,7 @@ class Engine:
             due_us = await self._operations.now_us() + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
             await self._settler.leave(run_id, operation, due_us)
         except StoreRefused as error:  # its entry on the work list is due when the lease is over
-            log.warning("cancel.hand_over.failed", run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
+            log.warning(CANCEL_HAND_OVER_FAILED, run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
         await signals.reached("cancel.handed_over", operation.cancel_id)
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from broker.errors import InvalidInput
+from broker.observe.events import MESSAGE_REFUSED
 from broker.observe.log import get_logger
 from broker.protocol.messages import AcksMessage, parse_message
 from broker.protocol.records import OperationRecord
@@ -65,7 +66,7 @@ class AckFeed:
         try:
             message = parse_message(payload)
         except InvalidInput as error:
-            log.warning("message.refused", run_id=run_id, error=str(error))
+            log.warning(MESSAGE_REFUSED, run_id=run_id, error=str(error))
             return
         if isinstance(message, AcksMessage):
             for hearer in self._hearers.get(run_id, ()):

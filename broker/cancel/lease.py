@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from broker.errors import BrokerError
+from broker.observe.events import CANCEL_LEASE_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
 from broker.store.operations import LEASE_US, Operations
@@ -39,4 +40,4 @@ async def _renew(operations: Operations, run_id: str, operation: OperationRecord
                 return
             await operations.reschedule(run_id, operation.cancel_id, await operations.now_us() + LEASE_US)
         except BrokerError as error:
-            log.warning("cancel.lease.failed", run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
+            log.warning(CANCEL_LEASE_FAILED, run_id=run_id, cancel_id=operation.cancel_id, error=str(error))

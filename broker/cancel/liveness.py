@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from broker.observe.events import EXECUTION_LOST
 from broker.observe.log import get_logger
 from broker.protocol.records import AckRecord, ExecutionRecord
 from broker.protocol.states import Disposition
@@ -79,7 +80,7 @@ class Liveness:
                 losses = [Loss(one, int(unsettled.records[one].start), proof) for one in execution_ids]
                 codes = await self._claims.lose(run_id, holder, losses)
                 log.warning(
-                    "execution.lost", run_id=run_id, worker_id=holder.worker_id, incarnation=holder.incarnation,
+                    EXECUTION_LOST, run_id=run_id, worker_id=holder.worker_id, incarnation=holder.incarnation,
                     proof=proof, executions=codes.count("lost"),
                 )  # fmt: skip
 

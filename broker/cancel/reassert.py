@@ -14,6 +14,13 @@ from typing import NamedTuple
 
 from broker.errors import BrokerError
 from broker.observe import signals
+from broker.observe.events import (
+    CANCEL_MEMORY_FULL,
+    CANCEL_PRUNE_FAILED,
+    CANCEL_REASSERT_FAILED,
+    CANCEL_REASSERT_RETRIED,
+    CANCEL_REASSERTED,
+)
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
 from broker.store.operations import Asserted, CancelTerms, Operations
@@ -65,7 +72,7 @@ class Reassertion:
         if len(self._open) >= REMEMBERED:
             oldest = next(iter(self._open))
             del self._open[oldest]
-            log.warning("cancel.memory.full", dropped=oldest, remembered=REMEMBERED)
+            log.warning(CANCEL_MEMORY_FULL, dropped=oldest, remembered=REMEMBERED)
         self._open[operation.cancel_id] = Remembered(run_id, terms, operation.requested_at_us, operation.give_up_us)
         now = asyncio.get_running_loop().time()
         if now - self._pruned_at > PRUNE_EVERY_S:
@@ -96,7 +103,7 @@ class Reassertion:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._again = {one: again for one, again in self._again.items() if again.task is not task}
         if not task.cancelled() and task.exception() is not None:
-            log.error("cancel.reassert.failed", task=task.get_name(), error=str(task.exception()))
+            log.error(CANCEL_REASSERT_FAILED, task=task.get_name(), error=str(task.exception()))
 
     async def _insist(self, cancel_id: str, one: Remembered, again: _Again) -> None:
         while True:
@@ -108,7 +115,7 @@ class Reassertion:
                 if operation is not None:
                     await self._drive(one.run_id, operation)
             except BrokerError as error:
-                log.warning("cancel.reassert.retried", run_id=one.run_id, cancel_id=cancel_id, error=str(error))
+                log.warning(CANCEL_REASSERT_RETRIED, run_id=one.run_id, cancel_id=cancel_id, error=str(error))
                 await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             else:
                 return
@@ -121,7 +128,7 @@ class Reassertion:
         asserted = Asserted(one.requested_at_us, SETTLE_AFTER_US)
         await self._operations.assert_again(one.run_id, cancel_id, one.terms, asserted)
         operation = await self._operations.lease(one.run_id, cancel_id)
-        log.warning("cancel.reasserted", run_id=one.run_id, cancel_id=cancel_id)
+        log.warning(CANCEL_REASSERTED, run_id=one.run_id, cancel_id=cancel_id)
         if isinstance(operation, str) or operation.state != "open":
             return None
         return operation
@@ -146,7 +153,7 @@ class Reassertion:
             try:
                 operation = await self._reads.operation(one.run_id, cancel_id)
             except BrokerError as error:
-                log.debug("cancel.prune.failed", error=str(error))
+                log.debug(CANCEL_PRUNE_FAILED, error=str(error))
                 return
             if cancel_id not in self._again and (operation is None or operation.state == "settled"):
                 self.forget(cancel_id)

@@ -12,6 +12,7 @@ from broker.cancel.tree import Tree, forest_of
 from broker.cancel.views import effective_status
 from broker.cancel.walk import Forest, Walk, walk
 from broker.errors import BrokerError, NoCancellation, NotFound
+from broker.observe.events import REPORT_COUNT_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.names import public_run
 from broker.protocol.records import AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
@@ -126,7 +127,7 @@ class Survey:
         try:
             return (await self._reads.run_state(run_id)).active
         except BrokerError as error:
-            log.warning("report.count.failed", run_id=run_id, error=str(error))
+            log.warning(REPORT_COUNT_FAILED, run_id=run_id, error=str(error))
             return None
 
     async def audit(self, run_id: str) -> tuple[AuditEntry, ...]:

@@ -18,6 +18,7 @@ from broker.cancel.settle import SETTLED_DUE_US, Settler
 from broker.cancel.summary import Summary
 from broker.errors import BrokerError
 from broker.observe import signals
+from broker.observe.events import CANCEL_GIVEN_UP, CANCEL_OVERDUE, CANCEL_TAKEOVER, SWEEP_FAILED, SWEEP_LOOK_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.records import IntentRecord, OperationRecord
 from broker.store.claims import Claims
@@ -26,6 +27,7 @@ from broker.store.operations import CHUNK, Operations
 from broker.store.reads import Reads
 
 log = get_logger("broker.cancel")
+_REMARKS = {"overdue": CANCEL_OVERDUE, "given_up": CANCEL_GIVEN_UP}
 
 SECOND_US = 1_000_000
 HOUR_US = 3_600_000_000
@@ -67,7 +69,7 @@ class Sweep:
         try:
             return await self._operations.due()
         except BrokerError as error:
-            log.warning("sweep.failed", error=str(error))
+            log.warning(SWEEP_FAILED, error=str(error))
             return []
 
     async def _look_surely(self, run_id: str, cancel_id: str) -> None:
@@ -75,7 +77,7 @@ class Sweep:
             await self.look(run_id, cancel_id)
         except Exception as error:  # noqa: BLE001 - whatever it was, it must not end the sweep of the others
             kind = type(error).__name__
-            log.warning("sweep.look.failed", run_id=run_id, cancel_id=cancel_id, kind=kind, error=str(error))
+            log.warning(SWEEP_LOOK_FAILED, run_id=run_id, cancel_id=cancel_id, kind=kind, error=str(error))
 
     async def once(self) -> None:
         """One look at everything that is due, one after the other."""
@@ -91,7 +93,7 @@ class Sweep:
             return
         await signals.reached("sweep.leased", cancel_id)
         if operation.state == "open" and (operation.phase == "walking" or operation.dirty):
-            log.info("cancel.takeover", run_id=run_id, cancel_id=cancel_id, fence=operation.fence)
+            log.info(CANCEL_TAKEOVER, run_id=run_id, cancel_id=cancel_id, fence=operation.fence)
             await self._engine.resume(run_id, operation)
             return
         due_us = await self._second_chance(run_id, operation, now_us)
@@ -126,7 +128,7 @@ class Sweep:
 
     async def _remark(self, run_id: str, operation: OperationRecord, event: str) -> None:
         left = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
-        log.warning(f"cancel.{event}", run_id=run_id, cancel_id=operation.cancel_id, still_running=len(left))
+        log.warning(_REMARKS[event], run_id=run_id, cancel_id=operation.cancel_id, still_running=len(left))
         await self._operations.remark(run_id, operation, event, f"{len(left)} still running")
 
     async def _redeliver(self, run_id: str, operation: OperationRecord, unsettled: Unsettled, now_us: int) -> int:

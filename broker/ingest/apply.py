@@ -18,6 +18,7 @@ from broker.errors import (
     TreeTooDeep,
 )
 from broker.ingest.translate import Sourced, ack_of, cancel_terms_of, claim_of, holder_of, only, report_of, steps
+from broker.observe.events import INGEST_CANCEL_ACCEPTED, INGEST_CANCEL_TERMINAL, INGEST_REFUSED
 from broker.observe.log import get_logger
 from broker.protocol.events import AckEvent, CancelRequested, Event, RunCancelRequested, StatusEvent
 from broker.protocol.names import lone_run
@@ -93,7 +94,7 @@ class Applier:
             if isinstance(error, StoreRefused) and _passes(error):
                 raise
             if len(batch) == 1:
-                log.error("ingest.refused", entry_id=batch[0].entry_id, kind=type(error).__name__, error=str(error))
+                log.error(INGEST_REFUSED, entry_id=batch[0].entry_id, kind=type(error).__name__, error=str(error))
                 return {batch[0].entry_id: Refusal(getattr(error, "code", "internal_error"), str(error))}
         refused: dict[str, Refusal] = {}
         for one in batch:
@@ -191,11 +192,11 @@ class Applier:
         try:
             operation = await self._engine.accept(run_id, terms)
         except AlreadyTerminal as error:
-            log.info("ingest.cancel.terminal", run_id=run_id, execution_id=terms.target, status=error.status)
+            log.info(INGEST_CANCEL_TERMINAL, run_id=run_id, execution_id=terms.target, status=error.status)
             return {}
         except (IdempotencyKeyReused, TreeTooDeep, InvalidInput) as error:
             return {entry_id: Refusal(error.code, str(error))}
-        log.info("ingest.cancel.accepted", run_id=run_id, cancel_id=operation.cancel_id, scope=terms.scope)
+        log.info(INGEST_CANCEL_ACCEPTED, run_id=run_id, cancel_id=operation.cancel_id, scope=terms.scope)
         return {}
 
 

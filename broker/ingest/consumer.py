@@ -18,6 +18,14 @@ from broker.errors import BrokerError, InvalidInput
 from broker.ingest.apply import Applier, Refusal
 from broker.ingest.translate import Sourced
 from broker.observe import signals
+from broker.observe.events import (
+    INGEST_CONSUMER_FORGOTTEN,
+    INGEST_DEAD,
+    INGEST_FAILED,
+    INGEST_LEAVE_FAILED,
+    INGEST_TAKEN_OVER,
+    INGEST_WAITING,
+)
 from broker.observe.log import get_logger
 from broker.protocol.events import Event, parse_event
 from broker.store.backend import Backend
@@ -117,7 +125,7 @@ class Consumer:
         try:
             await self._stream.forget(self._stream.consumer)
         except BrokerError as error:
-            log.info("ingest.leave.failed", error=str(error))
+            log.info(INGEST_LEAVE_FAILED, error=str(error))
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -129,7 +137,7 @@ class Consumer:
             except BrokerError as error:
                 await self._pause(error)
             except Exception as error:  # noqa: BLE001 - whatever it was, the events of others must not wait for ever
-                log.error("ingest.failed", kind=type(error).__name__, error=str(error))
+                log.error(INGEST_FAILED, kind=type(error).__name__, error=str(error))
                 await self._pause(error)
 
     async def _round(self) -> None:
@@ -164,13 +172,13 @@ class Consumer:
                     await self._adopt_alone(one, idle_ms)
             await self._wait_for_room()
         for consumer in await self._stream.forget_idle(int(self._settings.forget * 1000)):
-            log.info("ingest.consumer.forgotten", consumer=consumer)
+            log.info(INGEST_CONSUMER_FORGOTTEN, consumer=consumer)
 
     async def _adopt(self, entry_ids: Sequence[str], idle_ms: int) -> None:
         entries = await self._stream.take_over(entry_ids, idle_ms)
         if entries:
             self.counts.taken_over += len(entries)
-            log.info("ingest.taken_over", events=len(entries))
+            log.info(INGEST_TAKEN_OVER, events=len(entries))
             await self._take(entries)
 
     async def _adopt_alone(self, one: Delivered, idle_ms: int) -> None:
@@ -204,7 +212,7 @@ class Consumer:
         self._applier.forget()
         first, cap = BACKOFF_S
         pause_s = min(cap, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        log.warning("ingest.waiting", error=str(error), retry_in_s=round(pause_s, 3))
+        log.warning(INGEST_WAITING, error=str(error), retry_in_s=round(pause_s, 3))
         await asyncio.sleep(pause_s)
 
     # --- lanes --------------------------------------------------------------------------------------------
@@ -251,7 +259,7 @@ class Consumer:
         buried = ((self._in_flight[entry_id], refusal) for entry_id, refusal in refused.items())
         await asyncio.gather(*(self._stream.bury(entry, *refusal) for entry, refusal in buried))
         for entry_id, refusal in refused.items():
-            log.warning("ingest.dead", entry_id=entry_id, code=refusal.code, reason=refusal.reason)
+            log.warning(INGEST_DEAD, entry_id=entry_id, code=refusal.code, reason=refusal.reason)
         await self._stream.acknowledge(entry_ids)
         self.counts.dead += len(refused)
         self._failures = 0

@@ -1,37 +1,160 @@
 """Names of the log events, written down once: what someone searches for, or counts in a log.
 
 `x.started`, `x.complete` and `x.failed` are one thing from its begin to its end; other names say what happened.
+A logger takes nothing else for an event, and every one of these is logged somewhere: a test holds both.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+# --- a cancel --------------------------------------------------------------------------------------
 CANCEL_STARTED: Final = "cancel.started"
 """A cancel is durable and its gate is closed: run, cancel id, scope, who, why."""
 CANCEL_COMPLETE: Final = "cancel.complete"
 """The canonical line of a cancel that is settled: what was asked, by whom, how each ended, how long it took."""
 CANCEL_FAILED: Final = "cancel.drive.failed"
 """Whoever drove a cancel has ended with an error; the sweep of any replica takes it over."""
+CANCEL_OVERDUE: Final = "cancel.overdue"
+"""Past its deadline something still runs; redelivery goes on."""
+CANCEL_GIVEN_UP: Final = "cancel.given_up"
+"""Redelivery has ended; the cancel is listed as open until it settles."""
+CANCEL_TAKEOVER: Final = "cancel.takeover"
+"""The driver's lease ran out; this replica drives on."""
+CANCEL_SUPERSEDED: Final = "cancel.superseded"
+"""A newer driver has the operation; this one lets go."""
+CANCEL_WALK_AGAIN: Final = "cancel.walk_again"
+"""A parent was learned late: the operation is walked again before it settles."""
+CANCEL_END_WALK_FAILED: Final = "cancel.end_walk.failed"
+"""The end of a walk could not be written; everything is told, and the sweep writes it."""
+CANCEL_HAND_OVER_FAILED: Final = "cancel.hand_over.failed"
+"""The lease could not be given back at the end of this process; it runs out instead."""
+CANCEL_LEASE_FAILED: Final = "cancel.lease.failed"
+"""The lease could not be renewed in time."""
+CANCEL_WAIT_FAILED: Final = "cancel.wait.failed"
+"""The cancel is accepted; only waiting for its end has failed."""
+CANCEL_UNDELIVERABLE: Final = "cancel.undeliverable"
+"""A body's event loop is closed: the cancel cannot be handed to it."""
+CANCEL_MEMORY_FULL: Final = "cancel.memory.full"
+"""More open cancels than this process keeps in mind for a data loss; the oldest is dropped from there."""
+CANCEL_REASSERTED: Final = "cancel.reasserted"
+"""After a data loss of Redis an open cancel was made again."""
+CANCEL_REASSERT_FAILED: Final = "cancel.reassert.failed"
+"""Making it again has ended with an error."""
+CANCEL_REASSERT_RETRIED: Final = "cancel.reassert.retried"
+"""Making it again was refused or unanswered; it is tried again."""
+CANCEL_PRUNE_FAILED: Final = "cancel.prune.failed"
+"""What has settled could not be taken out of this process's memory; later."""
+SWEEP_FAILED: Final = "sweep.failed"
+"""A round of the sweep has failed; the next one comes."""
+SWEEP_LOOK_FAILED: Final = "sweep.look.failed"
+"""One operation could not be looked at; it stays due."""
+REPORT_COUNT_FAILED: Final = "report.count.failed"
+"""How many others are active in the run could not be counted; the report goes without."""
 
-EVENTS: Final = frozenset({
-    CANCEL_STARTED, CANCEL_COMPLETE, CANCEL_FAILED,
-    "cancel.end_walk.failed", "cancel.given_up", "cancel.hand_over.failed", "execution.lost", "worker.fenced",
-    "cancel.lease.failed", "cancel.memory.full", "cancel.overdue", "cancel.prune.failed",
-    "cancel.reassert.failed", "cancel.reassert.retried", "cancel.reasserted",
-    "cancel.superseded", "cancel.takeover", "cancel.undeliverable", "cancel.wait.failed", "cancel.walk_again",
-    "commands.disconnect.failed", "commands.failed", "commands.new_server", "compatible.failed",
-    "execution.finish.delayed", "execution.finish.late", "execution.ghost", "execution.not_held",
-    "heartbeat.failed", "ingest.cancel.accepted", "ingest.cancel.terminal", "ingest.consumer.forgotten",
-    "ingest.dead", "ingest.failed", "ingest.leave.failed", "ingest.refused", "ingest.taken_over", "ingest.waiting",
-    "intents.read.failed", "live.look.failed", "stream.ended",
-    "listener.failed", "message.refused", "metrics.failed", "on_cancel.failed",
-    "redis.check.failed", "redis.unsafe", "replication.failed", "replication.unknown",
-    "replication.waitaof.refused", "report.count.failed", "request", "request.crashed", "request.failed",
-    "subscriptions.callback.failed", "subscriptions.canary.failed", "subscriptions.close.complete",
-    "subscriptions.connect.complete", "subscriptions.connect.failed", "subscriptions.handler.failed",
-    "subscriptions.reap.failed", "subscriptions.supervisor.failed", "sweep.failed", "sweep.look.failed",
-    "worker.declared_dead", "worker.leave.failed", "worker.refused", "worker.restore.failed",
-    "worker.restore.started",
-})  # fmt: skip
-"""Every name that is logged; a test holds this against the code."""
+# --- executions and workers ------------------------------------------------------------------------
+EXECUTION_LOST: Final = "execution.lost"
+"""A worker process is proved gone: what it held of cancelled work settles as lost."""
+EXECUTION_GHOST: Final = "execution.ghost"
+"""A worker holds something that the records give to nobody or to another; it stops it."""
+EXECUTION_NOT_HELD: Final = "execution.not_held"
+"""Asked, a worker says that it does not hold these."""
+EXECUTION_FINISH_DELAYED: Final = "execution.finish.delayed"
+"""An end could not be written yet; it is tried until it is."""
+EXECUTION_FINISH_LATE: Final = "execution.finish.late"
+"""An end came from a claim that was superseded; it is not applied."""
+ON_CANCEL_FAILED: Final = "on_cancel.failed"
+"""A callback of the user's has raised."""
+HEARTBEAT_FAILED: Final = "heartbeat.failed"
+"""A heartbeat did not reach Redis; the next one is due."""
+INTENTS_READ_FAILED: Final = "intents.read.failed"
+"""A worker could not read its intents; it reads again with the next heartbeat."""
+LISTENER_FAILED: Final = "listener.failed"
+"""The worker's thread has ended with an error."""
+MESSAGE_REFUSED: Final = "message.refused"
+"""A message that is none of the protocol's, or does not fit its record (T33)."""
+WORKER_DECLARED_DEAD: Final = "worker.declared_dead"
+"""Somebody with the right has declared a process dead: who it was, and why."""
+WORKER_FENCED: Final = "worker.fenced"
+"""A newer process runs under this worker id; this one stops what it holds."""
+WORKER_LEAVE_FAILED: Final = "worker.leave.failed"
+"""The goodbye did not reach Redis; the heartbeat's record ends by itself."""
+WORKER_REFUSED: Final = "worker.refused"
+"""Redis refuses what a worker has to say; it says it again."""
+WORKER_RESTORE_STARTED: Final = "worker.restore.started"
+"""After a data loss of Redis a worker says again what it holds and what has ended."""
+WORKER_RESTORE_FAILED: Final = "worker.restore.failed"
+"""Saying it again has failed; it is tried again."""
+
+# --- Redis -----------------------------------------------------------------------------------------
+COMMANDS_FAILED: Final = "commands.failed"
+"""The command connection broke; what was not answered is sent again."""
+COMMANDS_NEW_SERVER: Final = "commands.new_server"
+"""Another Redis process answers than before: restarted, or failed over."""
+COMMANDS_DISCONNECT_FAILED: Final = "commands.disconnect.failed"
+"""A broken connection could not be closed in good order."""
+SUBSCRIPTIONS_CONNECTED: Final = "subscriptions.connect.complete"
+"""Everything held is subscribed and confirmed, first or again."""
+SUBSCRIPTIONS_DEGRADED: Final = "subscriptions.connect.failed"
+"""The subscription is down: polls deliver until it is back."""
+SUBSCRIPTIONS_CLOSED: Final = "subscriptions.close.complete"
+"""The listener has ended, as it was asked to."""
+SUBSCRIPTIONS_CANARY_FAILED: Final = "subscriptions.canary.failed"
+"""A message to itself could not be sent."""
+SUBSCRIPTIONS_CALLBACK_FAILED: Final = "subscriptions.callback.failed"
+"""A callback of the listener's owner has raised."""
+SUBSCRIPTIONS_HANDLER_FAILED: Final = "subscriptions.handler.failed"
+"""The handler of a channel has raised."""
+SUBSCRIPTIONS_REAP_FAILED: Final = "subscriptions.reap.failed"
+"""Tasks of a connection did not end when they were cancelled."""
+SUBSCRIPTIONS_SUPERVISOR_FAILED: Final = "subscriptions.supervisor.failed"
+"""The supervisor has ended and is started again."""
+REDIS_UNSAFE: Final = "redis.unsafe"
+"""A setting of this Redis loses accepted cancels: which, and how to mend it."""
+REDIS_CHECK_FAILED: Final = "redis.check.failed"
+"""Its settings could not be read."""
+REPLICATION_FAILED: Final = "replication.failed"
+"""Whether replicas have a cancel could not be asked."""
+REPLICATION_UNKNOWN: Final = "replication.unknown"
+"""The connection was replaced while replicas were waited for."""
+REPLICATION_WAITAOF_REFUSED: Final = "replication.waitaof.refused"
+"""This Redis has no WAITAOF; WAIT is used."""
+
+# --- the event stream ------------------------------------------------------------------------------
+INGEST_CANCEL_ACCEPTED: Final = "ingest.cancel.accepted"
+"""An event asked for a cancel, and it is open."""
+INGEST_CANCEL_TERMINAL: Final = "ingest.cancel.terminal"
+"""An event asked for the cancel of what has ended; nothing is done."""
+INGEST_CONSUMER_FORGOTTEN: Final = "ingest.consumer.forgotten"
+"""A consumer that is long gone was taken off the group."""
+INGEST_DEAD: Final = "ingest.dead"
+"""An event was refused and is kept with its reason."""
+INGEST_FAILED: Final = "ingest.failed"
+"""A round of the consumer has ended with an error; it goes on."""
+INGEST_LEAVE_FAILED: Final = "ingest.leave.failed"
+"""The consumer could not say goodbye."""
+INGEST_REFUSED: Final = "ingest.refused"
+"""An event alone cannot be applied; it is set aside with its reason."""
+INGEST_TAKEN_OVER: Final = "ingest.taken_over"
+"""Events of a consumer that died were taken over."""
+INGEST_WAITING: Final = "ingest.waiting"
+"""Redis does not answer; the consumer waits."""
+
+# --- the server ------------------------------------------------------------------------------------
+REQUEST: Final = "request"
+"""One request, answered: id, route, status, duration. Paths are never logged, only templates."""
+REQUEST_FAILED: Final = "request.failed"
+"""A request was answered with an error of ours that says 5xx."""
+REQUEST_CRASHED: Final = "request.crashed"
+"""A request met an error nobody thought of; the client got a 500 with its id."""
+COMPATIBLE_FAILED: Final = "compatible.failed"
+"""An answer of the AgentField pair hides what went wrong; here it stands."""
+METRICS_FAILED: Final = "metrics.failed"
+"""A scrape got only what this replica knows of itself."""
+LIVE_LOOK_FAILED: Final = "live.look.failed"
+"""A run could not be read for its event stream; later."""
+STREAM_ENDED: Final = "stream.ended"
+"""An event stream was ended by an error; the client resumes."""
+
+EVENTS: Final = frozenset(value for name, value in tuple(globals().items()) if name.isupper())
+"""Every name that is logged."""

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broker.errors import BodyTooLarge
+from broker.observe.events import REQUEST, REQUEST_CRASHED
 from broker.observe.log import get_logger
 from broker.protocol.http.requests import BODY_LIMIT
 from broker.server.problems import unexpected
@@ -58,7 +59,7 @@ class Access:
         try:
             await self._app(scope, _limited(scope, receive), answered.send)
         except Exception as error:
-            log.error("request.crashed", request_id=request_id, exc_info=error)
+            log.error(REQUEST_CRASHED, request_id=request_id, exc_info=error)
             if answered.status is None:
                 await unexpected()(scope, receive, answered.send)
         finally:
@@ -66,7 +67,7 @@ class Access:
             seconds, status = time.monotonic() - began, answered.status or 499
             scope["app"].state.context.traffic.note(route, scope["method"], status, seconds)
             log.info(
-                "request",
+                REQUEST,
                 request_id=request_id,
                 method=scope["method"],
                 route=route,

@@ -12,6 +12,7 @@ from broker.cancel.report import CancelReport
 from broker.config import IDEMPOTENCY_KEY_LIMIT
 from broker.control import CancelOptions
 from broker.errors import BrokerError, InvalidInput
+from broker.observe.events import CANCEL_WAIT_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.http.requests import CancelQuery
 from broker.server.context import caller_of, context_of
@@ -60,7 +61,7 @@ async def patiently(request: Request, report: CancelReport, query: CancelQuery) 
     try:
         later = await context.patience.wait(asking)
     except BrokerError as error:
-        log.warning("cancel.wait.failed", cancel_id=report.cancel_id, error=str(error))
+        log.warning(CANCEL_WAIT_FAILED, cancel_id=report.cancel_id, error=str(error))
         return report
     return report if later is None else replace(later, nodes=report.nodes, repeated=report.repeated)
 

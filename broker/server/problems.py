@@ -23,6 +23,7 @@ from broker.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
+from broker.observe.events import REQUEST_FAILED
 from broker.observe.log import get_logger
 
 log = get_logger("broker.server")
@@ -62,7 +63,7 @@ def printable(text: str) -> str:
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, BrokerError)  # noqa: S101 - what it was registered for
     if error.http_status >= 500:
-        log.warning("request.failed", code=error.code, error=str(error), request_id=request.state.request_id)
+        log.warning(REQUEST_FAILED, code=error.code, error=str(error), request_id=request.state.request_id)
     return problem(error)
 
 

@@ -11,6 +11,7 @@ from broker.cancel.live.hub import LiveRuns
 from broker.cancel.live.stream import RunStream
 from broker.errors import BrokerError, TooManyStreams
 from broker.observe import signals
+from broker.observe.events import STREAM_ENDED
 from broker.observe.log import get_logger
 from broker.server.sse import HEARTBEAT, OPENING, encode, encode_settled
 
@@ -61,4 +62,4 @@ class Streams:
                 if until_settled and stream.idle and stream.settled:
                     return await send(encode_settled(stream.run_id))
         except BrokerError as error:
-            log.warning("stream.ended", run_id=stream.run_id, error=str(error))
+            log.warning(STREAM_ENDED, run_id=stream.run_id, error=str(error))

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol
 
 from redis.exceptions import ResponseError
 
+from broker.observe.events import SUBSCRIPTIONS_CANARY_FAILED, SUBSCRIPTIONS_REAP_FAILED
 from broker.observe.log import get_logger
 
 SUBSCRIBE_CHUNK = 500  # channels in one command: about 40 kB, which Redis takes in well under 1 ms
@@ -282,7 +283,7 @@ class Canary:
             except Exception as error:  # noqa: BLE001 - whatever the owner publishes with
                 # The trouble of the command connection is not ours: PING judges this one.
                 self.failures += 1
-                log.warning("subscriptions.canary.failed", error=repr(error))
+                log.warning(SUBSCRIPTIONS_CANARY_FAILED, error=repr(error))
                 continue
             if not await self._returned():
                 self.failures += 1
@@ -325,6 +326,6 @@ async def reap(tasks: Collection[asyncio.Task[None]], round_s: float = REAP_ROUN
         if task.done() and not task.cancelled():
             task.exception()  # it has been looked at: no "never retrieved" in the log
     if pending:
-        log.error("subscriptions.reap.failed", tasks=len(pending))
+        log.error(SUBSCRIPTIONS_REAP_FAILED, tasks=len(pending))
     if cancelled is not None:
         raise cancelled

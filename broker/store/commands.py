@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from broker.errors import BrokerUnavailable, StoreRefused
+from broker.observe.events import COMMANDS_DISCONNECT_FAILED, COMMANDS_FAILED, COMMANDS_NEW_SERVER
 from broker.observe.log import get_logger
 from broker.store.address import bad_address
 from broker.store.channel_connection import reap
@@ -164,7 +165,7 @@ class Commands:
             return
         before, self._server_run_id = self._server_run_id, found[1] if found else None
         if before is not None and self._server_run_id not in (None, before):
-            log.warning("commands.new_server", before=before, now=self._server_run_id)
+            log.warning(COMMANDS_NEW_SERVER, before=before, now=self._server_run_id)
             if self.on_new_server is not None:
                 self.on_new_server()
 
@@ -203,7 +204,7 @@ class Commands:
         self._failures += 1
         first, cap = BACKOFF_S
         pause = min(cap, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        log.warning("commands.failed", error=str(error), kind=type(error).__name__, retry_in_s=round(pause, 3))
+        log.warning(COMMANDS_FAILED, error=str(error), kind=type(error).__name__, retry_in_s=round(pause, 3))
         await asyncio.sleep(pause)
 
     async def _drop_connection(self) -> None:
@@ -212,7 +213,7 @@ class Commands:
             try:
                 await connection.disconnect(nowait=True)
             except (RedisError, OSError) as error:
-                log.debug("commands.disconnect.failed", error=str(error))
+                log.debug(COMMANDS_DISCONNECT_FAILED, error=str(error))
 
     @staticmethod
     def _fail(waiting: Sequence[_Waiting] | deque[_Waiting], why: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from broker.errors import NotFound, WorkerAlive, WorkerIdInUse
+from broker.observe.events import WORKER_DECLARED_DEAD
 from broker.observe.log import get_logger
 from broker.protocol.messages import DoYouHoldMessage
 from broker.store.backend import Backend
@@ -65,7 +66,7 @@ class Hearts:
         code, *newest = await call
         if code == "unknown":
             raise NotFound(f"worker {worker_id} has no incarnation {incarnation}; the newest is {known or 'none'}")
-        log.warning("worker.declared_dead", worker_id=worker_id, incarnation=incarnation, reason=reason)
+        log.warning(WORKER_DECLARED_DEAD, worker_id=worker_id, incarnation=incarnation, reason=reason)
         return int(newest[0])
 
     async def newest_incarnation(self, worker_id: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from broker.errors import BrokerError, StoreRefused
+from broker.observe.events import REPLICATION_FAILED, REPLICATION_UNKNOWN, REPLICATION_WAITAOF_REFUSED
 from broker.observe.log import get_logger
 from broker.protocol.records import Durability
 from broker.store.backend import Backend
@@ -38,9 +39,9 @@ class Replication:
                 (code, *_), reached = await asyncio.gather(writing, waiting)
                 if code == "confirmed" and reached is not None:
                     return Durability(self._wanted, reached)
-            log.warning("replication.unknown", cancel_id=cancel_id, connects=commands.connects)
+            log.warning(REPLICATION_UNKNOWN, cancel_id=cancel_id, connects=commands.connects)
         except BrokerError as error:
-            log.warning("replication.failed", cancel_id=cancel_id, error=str(error))
+            log.warning(REPLICATION_FAILED, cancel_id=cancel_id, error=str(error))
         return Durability(self._wanted, 0)
 
     async def _wait(self) -> int | None:
@@ -58,7 +59,7 @@ class Replication:
                 return int(replicas)
             except StoreRefused as error:  # older than 7.2, or no append-only file here
                 self._has_waitaof = False
-                log.info("replication.waitaof.refused", error=str(error))
+                log.info(REPLICATION_WAITAOF_REFUSED, error=str(error))
         return int(await command("WAIT", wanted, LONGEST_MS))
 
     async def close(self) -> None:

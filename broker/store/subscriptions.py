@@ -20,6 +20,14 @@ from typing import Any, Literal, TypeVar, cast
 from redis.asyncio import ConnectionPool
 
 from broker.errors import BrokerUnavailable
+from broker.observe.events import (
+    SUBSCRIPTIONS_CALLBACK_FAILED,
+    SUBSCRIPTIONS_CLOSED,
+    SUBSCRIPTIONS_CONNECTED,
+    SUBSCRIPTIONS_DEGRADED,
+    SUBSCRIPTIONS_HANDLER_FAILED,
+    SUBSCRIPTIONS_SUPERVISOR_FAILED,
+)
 from broker.observe.log import get_logger
 from broker.store.address import bad_address
 from broker.store.channel_connection import Canary, ChannelConnection, Publish, RawConnection, reap
@@ -32,6 +40,9 @@ CLOSE_ROUND_S = 2.0  # longer than the supervisor may need to end its own tasks
 T = TypeVar("T")
 
 log = get_logger(__name__)
+_CHANGES = {
+    "connected": SUBSCRIPTIONS_CONNECTED, "degraded": SUBSCRIPTIONS_DEGRADED, "closed": SUBSCRIPTIONS_CLOSED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +240,7 @@ class Subscriptions:
     def _supervisor_ended(self, task: asyncio.Task[None]) -> None:
         if not self._closing:  # somebody else cancelled it: a listener never ends silently
             error = None if task.cancelled() else task.exception()
-            log.error("subscriptions.supervisor.failed", error=repr(error), cancelled=task.cancelled())
+            log.error(SUBSCRIPTIONS_SUPERVISOR_FAILED, error=repr(error), cancelled=task.cancelled())
             self._launch()
 
     async def _supervise(self) -> None:
@@ -285,7 +296,7 @@ class Subscriptions:
             held.handler(payload)
         except (Exception, asyncio.CancelledError):  # no await in it: a CancelledError is the handler's own
             self.callback_errors += 1
-            log.exception("subscriptions.handler.failed", channel=channel.decode())
+            log.exception(SUBSCRIPTIONS_HANDLER_FAILED, channel=channel.decode())
 
     def _take_control_message(self, payload: bytes) -> None:
         canary = self._canary is not None and self._canary.take(payload)
@@ -325,8 +336,7 @@ class Subscriptions:
         if state == self._state:
             return
         self._state = state
-        event = {"connected": "connect.complete", "degraded": "connect.failed", "closed": "close.complete"}[status]
-        (log.warning if reason else log.info)(f"subscriptions.{event}", reason=reason, reconnects=self.reconnects)
+        (log.warning if reason else log.info)(_CHANGES[status], reason=reason, reconnects=self.reconnects)
         if self._on_state is not None:
             self._tell(self._on_state, state)
 
@@ -335,4 +345,4 @@ class Subscriptions:
             callback(news)
         except Exception:
             self.callback_errors += 1
-            log.exception("subscriptions.callback.failed", callback=repr(callback))
+            log.exception(SUBSCRIPTIONS_CALLBACK_FAILED, callback=repr(callback))

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from broker.errors import StoreRefused
 from broker.observe import signals
+from broker.observe.events import WORKER_REFUSED
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.store.claims import Ack, Claims, Holder, Loss
@@ -32,7 +33,7 @@ async def insist(say: Callable[[], Awaitable[T]]) -> T:
         try:
             return await say()
         except StoreRefused as error:
-            log.warning("worker.refused", error=str(error), retry_in_s=pause_s)
+            log.warning(WORKER_REFUSED, error=str(error), retry_in_s=pause_s)
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         pause_s = min(longest_s, pause_s * 2)
 

@@ -18,6 +18,12 @@ from types import TracebackType
 from typing import Self
 
 from broker.errors import BrokerUnavailable, CancelCause, ExecutionCancelled, Fenced, InvalidInput
+from broker.observe.events import (
+    CANCEL_UNDELIVERABLE,
+    EXECUTION_FINISH_DELAYED,
+    EXECUTION_FINISH_LATE,
+    ON_CANCEL_FAILED,
+)
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.worker.ghosts import FENCED
@@ -250,7 +256,7 @@ class HeldExecution:
             else:
                 self._listener.post_call(call)
         except RuntimeError:
-            log.warning("cancel.undeliverable", execution_id=self.execution_id, why="the event loop is closed")
+            log.warning(CANCEL_UNDELIVERABLE, execution_id=self.execution_id, why="the event loop is closed")
 
     def _deliver(self) -> None:
         """Never while a step of the body runs, so `Task.cancel()` meets it at an await."""
@@ -331,18 +337,18 @@ class HeldExecution:
             async with asyncio.timeout(self._listener.settings.timeout_s):
                 self._note(await finishing)
         except (TimeoutError, BrokerUnavailable):
-            log.warning("execution.finish.delayed", execution_id=self.execution_id, status=outcome.status)
+            log.warning(EXECUTION_FINISH_DELAYED, execution_id=self.execution_id, status=outcome.status)
 
     def _finish_blocking(self, outcome: Outcome) -> None:
         timeout_s = self._listener.settings.timeout_s
         try:
             self._note(self._listener.call(self._listener.finish(self._held, outcome), timeout_s))
         except (TimeoutError, BrokerUnavailable):
-            log.warning("execution.finish.delayed", execution_id=self.execution_id, status=outcome.status)
+            log.warning(EXECUTION_FINISH_DELAYED, execution_id=self.execution_id, status=outcome.status)
 
     def _note(self, code: str) -> None:
         if code == "late":
-            log.warning("execution.finish.late", execution_id=self.execution_id, start=self._held.start)
+            log.warning(EXECUTION_FINISH_LATE, execution_id=self.execution_id, start=self._held.start)
 
 
 def _ending(execution_id: str, cause: CancelCause) -> ExecutionCancelled | Fenced:
@@ -353,4 +359,4 @@ def _ending(execution_id: str, cause: CancelCause) -> ExecutionCancelled | Fence
 
 def _log_failure(called: asyncio.Future[None]) -> None:
     if not called.cancelled() and (error := called.exception()) is not None:
-        log.error("on_cancel.failed", error=repr(error))
+        log.error(ON_CANCEL_FAILED, error=repr(error))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from broker.errors import CancelCause, InvalidInput
+from broker.observe.events import EXECUTION_GHOST, EXECUTION_NOT_HELD, MESSAGE_REFUSED
 from broker.observe.log import get_logger
 from broker.protocol.messages import DoYouHoldMessage, parse_message
 from broker.protocol.states import Disposition
@@ -40,14 +41,14 @@ class Ghosts:
         try:
             message = parse_message(payload)
         except InvalidInput as error:
-            log.warning("message.refused", error=str(error))
+            log.warning(MESSAGE_REFUSED, error=str(error))
             return []
         if not isinstance(message, DoYouHoldMessage) or message.incarnation != self._holder.incarnation:
             return []
         mine = [(one, start, self._held.get(one)) for one, start in message.executions]
         gone = [(one, start) for one, start, held in mine if held is None or held.start not in (0, start)]
         if gone:
-            log.warning("execution.not_held", run_id=message.run_id, executions=len(gone), first=gone[0][0])
+            log.warning(EXECUTION_NOT_HELD, run_id=message.run_id, executions=len(gone), first=gone[0][0])
             self._acks.not_held(message.run_id, gone)
         return [one for one, _, held in mine if held is not None and not held.applied]
 
@@ -88,4 +89,4 @@ class Ghosts:
 
     @staticmethod
     def _warn(held: Held, why: str) -> None:
-        log.error("execution.ghost", run_id=held.run_id, execution_id=held.execution_id, start=held.start, why=why)
+        log.error(EXECUTION_GHOST, run_id=held.run_id, execution_id=held.execution_id, start=held.start, why=why)

@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 from broker.observe import signals
+from broker.observe.events import HEARTBEAT_FAILED
 from broker.observe.log import get_logger
 from broker.store.claims import Claims
 
@@ -33,7 +34,7 @@ class Heartbeat:
             try:
                 await self.beat()
             except Exception as error:  # noqa: BLE001 - whatever it was, the next beat is due
-                log.warning("heartbeat.failed", worker_id=self._settings.worker_id, error=str(error))
+                log.warning(HEARTBEAT_FAILED, worker_id=self._settings.worker_id, error=str(error))
 
     async def beat(self) -> None:
         """One heartbeat and one poll. Raises BrokerUnavailable."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from broker.errors import BrokerUnavailable, CancelCause, InvalidInput, StoreRefused
 from broker.observe import signals
+from broker.observe.events import INTENTS_READ_FAILED, MESSAGE_REFUSED
 from broker.observe.log import get_logger
 from broker.protocol.messages import CancelMessage, parse_message
 from broker.protocol.records import IntentRecord
@@ -48,7 +49,7 @@ class Intents:
         try:
             message = parse_message(payload)
         except InvalidInput as error:
-            log.warning("message.refused", error=str(error))
+            log.warning(MESSAGE_REFUSED, error=str(error))
             return
         if isinstance(message, CancelMessage):
             self._named.add(message.cancel_id)
@@ -69,7 +70,7 @@ class Intents:
                 await signals.reached("worker.looked")
         except (BrokerUnavailable, StoreRefused) as error:
             self.forget()  # so that the next beat reads again
-            log.warning("intents.read.failed", error=str(error))
+            log.warning(INTENTS_READ_FAILED, error=str(error))
         finally:
             self._looking = None
 

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from broker.errors import AlreadyClaimed, BrokerUnavailable, CancelCause, Fenced, StoreRefused
 from broker.observe import signals
+from broker.observe.events import LISTENER_FAILED, WORKER_FENCED, WORKER_LEAVE_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.store.backend import Backend
@@ -170,7 +171,7 @@ class Listener:
             if not self._ready.done():
                 self._ready.set_exception(error)
             else:
-                log.exception("listener.failed", worker_id=self.settings.worker_id)
+                log.exception(LISTENER_FAILED, worker_id=self.settings.worker_id)
                 raise
 
     async def _main(self) -> None:
@@ -233,7 +234,7 @@ class Listener:
                 await self._acks.flush()
                 await self._claims.leave(self.holder)
         except (BrokerUnavailable, StoreRefused, TimeoutError) as error:
-            log.warning("worker.leave.failed", worker_id=self.settings.worker_id, error=repr(error))
+            log.warning(WORKER_LEAVE_FAILED, worker_id=self.settings.worker_id, error=repr(error))
 
     # --- holding ----------------------------------------------------------------------------------
 
@@ -337,9 +338,7 @@ class Listener:
         if self.fenced:
             return
         self.fenced = True
-        log.error(
-            "worker.fenced", worker_id=self.settings.worker_id, incarnation=self.holder.incarnation, newest=newest
-        )
+        log.error(WORKER_FENCED, worker_id=self.settings.worker_id, incarnation=self.holder.incarnation, newest=newest)
         self._ghosts.fence(newest)
 
 

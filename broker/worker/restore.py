@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from broker.errors import BrokerError
 from broker.observe import signals
+from broker.observe.events import WORKER_RESTORE_FAILED, WORKER_RESTORE_STARTED
 from broker.observe.log import get_logger
 from broker.store.claims import Claim, Claims, End, Holder
 from broker.store.operations import CHUNK
@@ -82,7 +83,7 @@ class Restorer:
             try:
                 await self._restore_all()
             except BrokerError as error:
-                log.warning("worker.restore.failed", worker_id=self._holder.worker_id, error=str(error))
+                log.warning(WORKER_RESTORE_FAILED, worker_id=self._holder.worker_id, error=str(error))
                 await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             else:
                 return
@@ -90,7 +91,7 @@ class Restorer:
     async def _restore_all(self) -> None:
         held = [one for one in self._held.values() if one.start and not one.ended]
         recent = self._recent()
-        log.warning("worker.restore.started", worker_id=self._holder.worker_id, held=len(held), ended=len(recent))
+        log.warning(WORKER_RESTORE_STARTED, worker_id=self._holder.worker_id, held=len(held), ended=len(recent))
         await self.restore(held)
         await self._say_ends(recent)
         await signals.reached("worker.restored", self._holder.worker_id)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
 
 from broker.observe import events, log
-from tests.support.tree import parsed, place, python_files
+from tests.support.tree import ROOT, parsed, place, python_files
 
 LEVELS = {"debug", "info", "warning", "error", "exception"}
-COMPUTED = {"broker/cancel/sweep.py", "broker/store/subscriptions.py"}
-"""Where a name is put together: `cancel.` with a remark, `subscriptions.` with a state."""
+_NAMES = {name: value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)}
+PUT_TOGETHER = {"broker/cancel/sweep.py": "_REMARKS[event]", "broker/store/subscriptions.py": "_CHANGES[status]"}
+"""Where one of several constants is chosen by a table."""
 
 
 def logged() -> Iterator[tuple[str, ast.expr]]:
@@ -27,38 +29,40 @@ def logged() -> Iterator[tuple[str, ast.expr]]:
 
 
 def _is_logging(called: ast.expr) -> bool:
-    return isinstance(called, ast.Attribute) and called.attr in LEVELS and "log" in ast.unparse(called.value)
+    """`log.info`, and what is chosen of such by an `if`."""
+    return any(
+        isinstance(one, ast.Attribute) and one.attr in LEVELS and "log" in ast.unparse(one.value)
+        for one in ast.walk(called)
+    )
 
 
-def names() -> dict[str, str]:
-    """Name of an event → where it is logged."""
-    constants = {name: getattr(events, name) for name in dir(events) if name.isupper()}
-    found = dict[str, str]()
-    for where, first in logged():
-        if isinstance(first, ast.Constant):
-            found[str(first.value)] = where
-        elif isinstance(first, ast.Name) and first.id in constants:
-            found[constants[first.id]] = where
-    return found
+def test_an_event_is_a_constant_wherever_it_is_logged() -> None:
+    """A name that is typed twice is one day typed in two ways."""
+    found = list(logged())
+    assert len(found) > 60, "the search itself"
+    wrong = [
+        f"{where}: {ast.unparse(first)}"
+        for where, first in found
+        if ast.unparse(first) not in {*_NAMES, PUT_TOGETHER.get(where.partition(":")[0])}
+    ]
+    assert not wrong, "write them down in broker/observe/events.py:\n" + "\n".join(wrong)
 
 
-def test_every_event_that_is_logged_is_written_down() -> None:
-    unknown = [f"{where}: {name}" for name, where in names().items() if name not in events.EVENTS]
-    assert not unknown, "not in broker/observe/events.py:\n" + "\n".join(unknown)
+def test_every_event_that_is_written_down_is_used_outside() -> None:
+    used = set[str]()
+    for path in python_files("broker"):
+        if place(path) != "broker/observe/events.py":
+            used |= {node.id for node in ast.walk(parsed(path)) if isinstance(node, ast.Name)}
+    assert set(_NAMES) - used == set()
 
 
-def test_only_known_places_put_a_name_together() -> None:
-    computed = {where.partition(":")[0] for where, first in logged() if isinstance(first, ast.JoinedStr)}
-    assert computed <= COMPUTED
-
-
-PUT_TOGETHER = {"cancel.overdue", "cancel.given_up"} | {
-    f"subscriptions.{end}" for end in ("connect.complete", "connect.failed", "close.complete")
-}
-
-
-def test_every_event_that_is_written_down_is_logged() -> None:
-    assert events.EVENTS - set(names()) - PUT_TOGETHER == set()
+def test_no_event_has_two_names_and_each_says_what_it_is() -> None:
+    assert set(_NAMES.values()) == events.EVENTS
+    assert len(events.EVENTS) == len(_NAMES)
+    text = (ROOT / "broker/observe/events.py").read_text(encoding="utf-8")
+    for name, value in _NAMES.items():
+        assert re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", value)
+        assert re.search(rf'^{name}: Final = "{re.escape(value)}"\n"""[^"\n]+\."""$', text, re.MULTILINE), name
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from broker.cancel.live.events import Acked, Event, Noted, OperationChanged, nev
 from broker.cancel.live.stream import RunStream
 from broker.errors import BrokerError, NotFound
 from broker.observe import signals
+from broker.observe.events import LIVE_LOOK_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.messages import AcksMessage
 from broker.protocol.records import OperationRecord
@@ -83,7 +84,7 @@ class RunHub:
             try:
                 await self._look()
             except BrokerError as error:
-                log.warning("live.look.failed", run_id=self.run_id, error=str(error))
+                log.warning(LIVE_LOOK_FAILED, run_id=self.run_id, error=str(error))
 
     async def _look(self) -> None:
         entries = await self.reads.log(self.run_id, self.position)

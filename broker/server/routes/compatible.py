@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from broker.cancel.report import CancelReport
 from broker.control import CancelOptions
 from broker.errors import AlreadyTerminal, BrokerError, InvalidId, InvalidInput, NotFound, StoreRefused
+from broker.observe.events import COMPATIBLE_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.http.answers import CancelExecutionAnswer, CancelTreeAnswer
 from broker.protocol.http.requests import CancelQuery, CancelRequest
@@ -140,7 +141,7 @@ async def _with_their_texts(absent: str, failed: str, call: Callable[[str], Awai
 
 
 def _failed(text: str, error: BrokerError) -> Refused:
-    log.error("compatible.failed", answer=text, error=str(error))
+    log.error(COMPATIBLE_FAILED, answer=text, error=str(error))
     return Refused(500, text)
 
 

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from broker.errors import BrokerError
 from broker.figures import SharedFigures
+from broker.observe.events import METRICS_FAILED
 from broker.observe.log import get_logger
 from broker.server.auth import Guarded, needs
 from broker.server.context import context_of
@@ -37,5 +38,5 @@ async def metrics(request: Request) -> Response:
     try:
         shared = await context.broker.figures.shared()
     except BrokerError as error:
-        log.warning("metrics.failed", error=str(error))
+        log.warning(METRICS_FAILED, error=str(error))
     return Response(render(context.traffic, context.broker.figures.own(), shared), media_type=CONTENT_TYPE)
