@@ -444,7 +444,7 @@ async def test_a_body_can_look_and_be_called(fleet: Fleet) -> None:
     body = await fleet.body("x", work).begun()
     report = await fleet.control.cancel_run(RUN, reason="r" * 500, requested_by="who")
     assert isinstance(await body.end(), broker.ExecutionCancelled)
-    cause = broker.CancelCause(report.cancel_id, "cancel_tree", "r" * 500, "who", as_stamp(report.requested_at))
+    cause = broker.CancelCause(report.cancel_id, "cancel_tree", "r" * 500, "who", as_stamp(report.requested_at) or 0)
     await wait_until(lambda: len(called) == 2, "both to be called")
     assert seen == [(False, None), (True, cause)]
     assert sorted(called) == [("after", cause, threading.get_ident()), ("before", cause, threading.get_ident())]

@@ -48,7 +48,7 @@ async def test_cancelled_before_subscribe(redis_url: str) -> None:
             cause = never_ran(await body.end())
             assert body.steps == []
             assert cause == broker.CancelCause(
-                report.cancel_id, "cancel_tree", "user", "ops@example", as_stamp(report.requested_at)
+                report.cancel_id, "cancel_tree", "user", "ops@example", as_stamp(report.requested_at) or 0
             )
         report = await fleet.control.report(RUN)
         assert (report.state, report.dispositions) == ("settled", {"never_started": 2})
