@@ -1,21 +1,7 @@
-"""A server on each backend, over a real socket."""
+"""A server on each backend, over a real socket: one for the tests of a file, which only ask and are answered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tests.support.http import http, servers
 
-import httpx
-import pytest
-
-from tests.support.http import Server, serving
-
-
-@pytest.fixture
-def server(redis_url: str) -> Iterator[Server]:
-    with serving(redis_url) as started:
-        yield started
-
-
-@pytest.fixture
-def http(server: Server) -> httpx.Client:
-    return server.client
+__all__ = ["http", "servers"]

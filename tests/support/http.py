@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
+import pytest
 
 from broker.server.serve import Serving, serve
 from broker.server.settings import load_settings
@@ -64,6 +66,19 @@ def serving(redis_url: str, **options: Any) -> Iterator[Server]:
     """A server on this Redis while the block runs."""
     with Server(redis_url, **options) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Callable[[str], Server]]:
+    """The one server of a file for each Redis; each of its tests finds the database empty."""
+    with ExitStack() as stack:
+        yield functools.cache(lambda url: stack.enter_context(serving(url)))
+
+
+@pytest.fixture
+def http(redis_url: str, servers: Callable[[str], Server]) -> httpx.Client:
+    """A client of that server."""
+    return servers(redis_url).client
 
 
 def register(client: httpx.Client, run_id: str, *executions: dict[str, Any]) -> None:
