@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -17,11 +19,18 @@ from tests.support.http import Server, register, serving
 TOKENS = {scope: new_token(f"{scope}-bot", [scope]) for scope in ("observe", "publish", "cancel")}
 
 
+@pytest.fixture(scope="module")
+def guarded_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    tokens = tmp_path_factory.mktemp("access") / "tokens"
+    tokens.write_text("\n".join(["# a comment", "", *(line for _, line in TOKENS.values())]))
+    with ExitStack() as stack:
+        yield functools.cache(lambda url: stack.enter_context(serving(url, tokens_file=str(tokens))))
+
+
 @pytest.fixture
-def guarded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("BROKER_TOKENS", "\n".join(["# a comment", "", *(line for _, line in TOKENS.values())]))
-    with serving(redis_url) as server:
-        yield server
+def guarded(redis_url: str, guarded_servers: Callable[[str], Server]) -> Server:
+    """One server with tokens for all tests of this file, on each Redis."""
+    return guarded_servers(redis_url)
 
 
 def bearer(scope: str) -> dict[str, str]:

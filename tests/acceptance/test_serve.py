@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.cli import Cli
 from tests.support.http import register
 from tests.support.points import PATIENCE_S
 
@@ -38,15 +40,9 @@ def process(*options: str, **environment: str) -> Iterator[tuple[subprocess.Pope
             started.kill()
 
 
-def refused(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *options],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S * 3,
-        check=False,
-    )
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -74,21 +70,31 @@ def test_it_serves_on_the_embedded_default_and_leaves_cleanly(number: signal.Sig
     ids=["unreachable", "no redis", "open to all", "no port", "no tokens", "not ours"],
 )
 def test_what_keeps_it_from_serving_is_one_line(
-    tmp_path_factory: pytest.TempPathFactory, options: list[str], environment: dict[str, str], code: int, says: str
-) -> None:
-    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    options: list[str], environment: dict[str, str], code: int, says: str,
+) -> None:  # fmt: skip
+    tokens = tmp_path / "tokens"
     tokens.write_text(f"ops cancel {'0' * 64}\n")
-    done = refused(*(str(tokens) if one == "TOKENS" else one for one in options), **environment)
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-    assert (done.returncode, len(lines)) == (code, 1), done.stderr
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    words = ["serve", "--port", "0", *(str(tokens) if one == "TOKENS" else one for one in options)]
+    left_with, out, err = cli(*words)
+    lines = [line for line in err.splitlines() if not line.startswith("{")]
+    assert (left_with, out, len(lines)) == (code, "", 1), err
     assert says in lines[0]
-    assert "0" * 64 not in done.stderr
+    assert "0" * 64 not in err
 
 
-def test_a_port_that_is_taken_is_said() -> None:
+def test_a_port_that_is_taken_is_said(cli: Cli) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = refused("--port", str(taken.getsockname()[1]))
-    assert done.returncode == 2
-    assert "in use" in done.stderr
+        left_with, _, err = cli("serve", "--port", str(taken.getsockname()[1]))
+    assert left_with == 2
+    assert "in use" in err
+
+
+def test_the_process_leaves_with_the_code() -> None:
+    command = [*COMMAND, "--port", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S * 3, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
