@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypedDict, Unpack
 
 from broker.cancel.live.hub import LiveRuns
-from broker.cancel.recent import Recent, recent_lag
+from broker.cancel.overview import Overview
 from broker.cancel.report import CancelReport
 from broker.cancel.survey import Preview
 from broker.cancel.views import Cancellations, ExecutionView, RunView
@@ -215,9 +215,9 @@ class Broker:
         """A page of the operations of all runs, oldest first; `state` is open, settled or all."""
         return await self._replica.lookup.cancellations(state, *_page(cursor, limit))
 
-    async def recent_lag(self) -> Recent:
-        """How quickly cancels were heard and obeyed in the last minute."""
-        return await recent_lag(self._replica.reads, self._replica.operations)
+    async def overview(self) -> Overview:
+        """The state of everything at a glance, a few seconds old at most: cheap to ask often."""
+        return await self._replica.overviews.take()
 
     async def workers(self, cursor: str = "", limit: int = PAGE) -> Workers:
         """A page of the worker processes whose heart has beaten within a day and that did not leave, by their ids."""

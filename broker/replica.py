@@ -11,6 +11,7 @@ from broker.cancel.engine import Engine
 from broker.cancel.follow import AckFeed
 from broker.cancel.live.hub import LiveRuns
 from broker.cancel.lookup import Lookup
+from broker.cancel.overview import Overviews
 from broker.cancel.survey import Survey
 from broker.cancel.sweep import Sweep
 from broker.cancel.watch import Watches
@@ -109,6 +110,7 @@ class Replica:
             consumer.start()
             stack.push_async_callback(consumer.close)
         census = Census(self.reads, self.operations, self.lookup)
+        self.overviews = Overviews(self.reads, self.lookup, self.roster, census)
         self.figures = Figures(self._backend, self.subscriptions, self.counts, census, self.stream, self.ingested)
 
     def _confirmed(self, channels: frozenset[str]) -> None:

@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from broker.cancel.report import Evidence, Worker, cause_of, is_overdue
+from broker.cancel.report import Evidence, Worker, cause_of
+from broker.cancel.standing import Standing, share_of, standing_of
 from broker.cancel.tree import Tree, forest_of
 from broker.cancel.views import (
     Cancellations,
@@ -18,6 +19,7 @@ from broker.cancel.views import (
     workflow_status,
 )
 from broker.cancel.walk import depths
+from broker.cancel.worklist import Entry
 from broker.errors import InvalidInput, NotFound
 from broker.protocol.names import public_run
 from broker.protocol.records import ExecutionRecord, OperationRecord, as_time
@@ -25,7 +27,9 @@ from broker.store.operations import Operations
 from broker.store.reads import Reads
 
 STATES = ("open", "settled", "all")
-CAUSES_COUNTED = 1000
+NOT_READ = "not_read"
+"""The cause of stragglers beyond those that are looked at."""
+_NOTHING = Standing(0, False, ())
 
 
 class Lookup:
@@ -67,37 +71,64 @@ class Lookup:
             raise InvalidInput(f"state {state!r}: allowed are {', '.join(STATES)}")
         listed = await self._operations.listed()
         found = await asyncio.gather(*(self._reads.operation(*entry) for entry in listed))
-        wanted = [
-            (run_id, operation)
-            for (run_id, _), operation in zip(listed, found, strict=True)
-            if operation is not None and state in ("all", operation.state)
-        ]
-        wanted.sort(key=lambda one: (one[1].requested_at_us, one[1].cancel_id))
-        page = wanted[cursor : cursor + limit]
-        views = [await self._cancellation(run_id, operation) for run_id, operation in page]
-        return Cancellations(tuple(views), cursor + limit if cursor + limit < len(wanted) else None)
+        known = [(run_id, one) for (run_id, _), one in zip(listed, found, strict=True) if one is not None]
+        known.sort(key=lambda one: (one[1].requested_at_us, one[1].cancel_id))
+        wanted = [entry for entry in known if state in ("all", entry[1].state)]
+        opened = [entry for entry in known if entry[1].state == "open"]
+        views = await self.views(wanted[cursor : cursor + limit], opened)
+        return Cancellations(views, cursor + limit if cursor + limit < len(wanted) else None)
 
-    async def _cancellation(self, run_id: str, operation: OperationRecord) -> CancellationView:
-        outstanding: Sequence[str] = ()
-        if operation.state == "open":
-            outstanding = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
-        evidence = await self.evidence(run_id, outstanding[:CAUSES_COUNTED], depth_of={})
-        oldest_us = min((intent.published_at_us for intent in evidence.intents.values()), default=evidence.now_us)
+    async def views(
+        self, entries: Sequence[Entry], opened: Sequence[Entry], look_at: int | None = None
+    ) -> tuple[CancellationView, ...]:
+        """How these stand, by run id and operation; `opened` has all that are open in their runs.
+
+        Without `look_at`, so many stragglers of each run, `outstanding` is exact.
+        """
+        now_us = await self._operations.now_us()
+        runs: dict[str, list[OperationRecord]] = {run_id: [] for run_id, one in entries if one.state == "open"}
+        for run_id, operation in opened:
+            if run_id in runs:
+                runs[run_id].append(operation)
+        found = await asyncio.gather(
+            *(standing_of(self._reads, run_id, some, now_us, look_at) for run_id, some in runs.items())
+        )
+        standing = {cancel_id: one for standings in found for cancel_id, one in standings.items()}
+        causes_of_each = share_of(sum(one.state == "open" for _, one in entries))
+        return tuple(
+            await asyncio.gather(
+                *(
+                    self._cancellation(run_id, one, standing.get(one.cancel_id, _NOTHING), causes_of_each)
+                    for run_id, one in entries
+                )
+            )
+        )
+
+    async def _cancellation(
+        self, run_id: str, operation: OperationRecord, standing: Standing, causes_of_each: int
+    ) -> CancellationView:
+        causes, oldest = Counter[str](), 0.0
+        if standing.outstanding:
+            evidence = await self.evidence(run_id, standing.waiting[:causes_of_each], depth_of={})
+            causes = Counter(straggler_cause(one, evidence) for one in evidence.executions)
+            causes[NOT_READ] = standing.outstanding - causes.total()
+            told_us = min((intent.published_at_us for intent in evidence.intents.values()), default=evidence.now_us)
+            oldest = max(0, evidence.now_us - told_us) / 1e6
         return CancellationView(
             run_id=public_run(run_id),
             cancel_id=operation.cancel_id,
             scope=operation.scope,
             target=operation.target or None,
             state=operation.state,
-            overdue=is_overdue(operation, len(outstanding), evidence.now_us),
+            overdue=standing.overdue,
             reason=operation.reason,
             requested_by=operation.requested_by,
             requested_at=as_time(operation.requested_at_us),
             deadline_at=as_time(operation.deadline_us),
             settled_at=as_time(operation.settled_at_us),
-            outstanding=len(outstanding),
-            oldest_age=max(0, evidence.now_us - oldest_us) / 1e6,
-            causes=Counter(straggler_cause(one, evidence) for one in evidence.executions),
+            outstanding=standing.outstanding,
+            oldest_age=oldest,
+            causes={cause: number for cause, number in causes.items() if number > 0},
         )
 
     # --- evidence of some executions ----------------------------------------------------------------

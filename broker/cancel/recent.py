@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from broker.cancel.report import AckLag, Lag, percentiles
+from broker.cancel.worklist import Listed
 from broker.protocol.records import AckRecord, IntentRecord, stamp
 from broker.protocol.states import Disposition
-from broker.store.operations import Operations
 from broker.store.reads import Reads
 
 WINDOW_S = 60
@@ -28,30 +29,30 @@ class Recent:
     sampled: bool
 
 
-async def recent_lag(reads: Reads, operations: Operations) -> Recent:
+async def recent_lag(reads: Reads, listed: Listed) -> Recent:
     """What was heard, or ended, in the last minute, of the cancels that were accepted last."""
-    now_us = await operations.now_us()
-    begin_us = now_us - WINDOW_S * 1_000_000
-    runs = await _runs(reads, operations, begin_us)
+    begin_us = listed.now_us - WINDOW_S * 1_000_000
+    runs = _runs(listed, begin_us)
     heard: list[tuple[int, float]] = []
     stopped: list[tuple[int, float]] = []
-    sampled = len(runs) > RUNS_READ
-    for run_id in runs[:RUNS_READ]:
-        acks = await reads.sample_acks(run_id)
-        intents = await reads.some_intents(run_id, list(acks))
+    for acks, intents in await asyncio.gather(*(_of_run(reads, run_id) for run_id in runs[:RUNS_READ])):
         for one in intents:
             _add(heard, intents[one], acks[one], begin_us, end=False)
             _add(stopped, intents[one], acks[one], begin_us, end=True)
     lag = AckLag(_lag(heard), _lag(stopped))
-    return Recent(lag, _points(heard, begin_us), sampled)
+    return Recent(lag, _points(heard, begin_us), len(runs) > RUNS_READ)
 
 
-async def _runs(reads: Reads, operations: Operations, begin_us: int) -> list[str]:
+async def _of_run(reads: Reads, run_id: str) -> tuple[dict[str, AckRecord], dict[str, IntentRecord]]:
+    acks = await reads.sample_acks(run_id)
+    return acks, await reads.some_intents(run_id, list(acks))
+
+
+def _runs(listed: Listed, begin_us: int) -> list[str]:
     """Runs with a cancel that is open, or was settled in the window; the newest first."""
     newest: dict[str, int] = {}
-    for run_id, cancel_id in await operations.listed():
-        operation = await reads.operation(run_id, cancel_id)
-        if operation is not None and (operation.settled_at_us or begin_us) >= begin_us:
+    for run_id, operation in (*listed.open, *listed.settled):
+        if (operation.settled_at_us or begin_us) >= begin_us:
             newest[run_id] = max(operation.requested_at_us, newest.get(run_id, 0))
     return sorted(newest, key=lambda run_id: -newest[run_id])
 

@@ -212,11 +212,6 @@ def build_report(
     )
 
 
-def is_overdue(operation: OperationRecord, outstanding: int, now_us: int) -> bool:
-    """Past its deadline with something still running: worse, but nothing is given another name for it."""
-    return operation.state == "open" and outstanding > 0 and now_us > operation.deadline_us
-
-
 def _stragglers(operation: OperationRecord, evidence: Evidence) -> list[ExecutionReport]:
     """What is still running, deepest first, then longest."""
     running = [

@@ -23,14 +23,13 @@ from broker.observe.log import get_logger
 from broker.protocol.records import IntentRecord, OperationRecord
 from broker.store.claims import Claims
 from broker.store.counts import Counts
-from broker.store.operations import CHUNK, Operations
+from broker.store.operations import CHUNK, SETTLED_AGAIN_US, Operations
 from broker.store.reads import Reads
 
 log = get_logger("broker.cancel")
 _REMARKS = {"overdue": CANCEL_OVERDUE, "given_up": CANCEL_GIVEN_UP}
 
 SECOND_US = 1_000_000
-HOUR_US = 3_600_000_000
 GIVEN_UP_US = 300 * SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
 LONGEST_PAUSE_US = 60 * SECOND_US
@@ -112,7 +111,7 @@ class Sweep:
         """Settles or tells again; answers when the operation is due next."""
         if operation.state == "settled":
             await self._summary.write(run_id, operation)
-            return now_us + HOUR_US
+            return now_us + SETTLED_AGAIN_US
         in_scope = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
         unsettled = await self._liveness.look(run_id, in_scope)
         await self._liveness.lose(run_id, unsettled)

@@ -63,7 +63,11 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class CancellationView:
-    """One operation in the operators' list. `causes` counts its first 1,000 stragglers, `oldest_age` is in seconds."""
+    """One operation in the operators' list. `oldest_age` is in seconds.
+
+    `causes` counts the stragglers that wait longest by why, the rest as `not_read`: 1,000 are looked at, fewer of
+    each where one answer lists more than ten runs.
+    """
 
     run_id: str | None
     cancel_id: str

@@ -181,7 +181,7 @@ def _lag(lag: Lag) -> http.LagAnswer:
 
 
 def cancellations_answer(page: Cancellations) -> http.CancellationsAnswer:
-    listed = list(map(_cancellation, page.cancellations))
+    listed = list(map(cancellation_answer, page.cancellations))
     return http.CancellationsAnswer(
         cancellations=listed,
         outstanding=sum(one.outstanding for one in listed),
@@ -190,7 +190,7 @@ def cancellations_answer(page: Cancellations) -> http.CancellationsAnswer:
     )
 
 
-def _cancellation(view: CancellationView) -> http.CancellationAnswer:
+def cancellation_answer(view: CancellationView) -> http.CancellationAnswer:
     return http.CancellationAnswer(
         run_id=view.run_id,
         cancel_id=view.cancel_id,

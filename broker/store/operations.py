@@ -20,6 +20,7 @@ from broker.store.backend import Backend
 LEASE_US = 5_000_000
 CHUNK = 100  # executions a script call: holds Redis 1.5 to 2 ms (trap T48)
 OPEN_WITHIN_US = 360_000_000  # every open operation is due again within this; settled ones seldom are
+SETTLED_AGAIN_US = 3_600_000_000  # what is settled is due again this long after each look
 CHUNKS_IN_FLIGHT = 8  # about 16 ms of Redis: enough to keep it busy, short enough for others to get in
 
 
@@ -255,11 +256,10 @@ class Operations:
             if str(cursor) == "0":
                 return [_split_entry(entry) for entry in found]
 
-    async def listed_soon(self, within_us: int, limit: int) -> dict[tuple[str, str], int]:
-        """Entries of the work list that are due within that time: (run id, cancel id) → when, Redis time in us."""
-        until_us = await self.now_us() + within_us
+    async def listed_between(self, since_us: int, until_us: int, limit: int) -> dict[tuple[str, str], int]:
+        """Entries of the work list that are due then: (run id, cancel id) → when, Redis time in microseconds."""
         flat = await self._backend.commands.command(
-            "ZRANGE", self._backend.keys.work_list, "-inf", str(until_us), "BYSCORE", "LIMIT", "0", str(limit),
+            "ZRANGE", self._backend.keys.work_list, str(since_us), str(until_us), "BYSCORE", "LIMIT", "0", str(limit),
             "WITHSCORES",
         )  # fmt: skip
         return {_split_entry(one): int(float(due)) for one, due in zip(flat[0::2], flat[1::2], strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -74,10 +75,27 @@ class Roster:
         """
         seen = await self._all_after(cursor)
         first = heapq.nsmallest(limit, seen)
+        return Workers(await self._views({one: seen[one] for one in first}), first[-1] if len(seen) > limit else None)
+
+    async def longest_silent(self, limit: int) -> Workers:
+        """Those whose last heartbeat is the oldest, silent ones first, then by id: whose heart beats keep their order.
+
+        `next_cursor` only says whether there are more.
+        """
+        command, key = self._backend.commands.command, self._backend.keys.roster
+        number, flat = await asyncio.gather(
+            command("ZCARD", key), command("ZRANGE", key, "0", str(limit - 1), "WITHSCORES")
+        )
+        seen = {one: int(float(at_us)) for one, at_us in zip(flat[0::2], flat[1::2], strict=True)}
+        views = sorted(
+            await self._views(seen), key=lambda one: (one.alive, 0.0 if one.alive else -one.age, one.worker_id)
+        )
+        return Workers(tuple(views), flat[-2] if int(number) > limit else None)
+
+    async def _views(self, seen: Mapping[str, int]) -> tuple[WorkerView, ...]:
         seconds, microseconds = await self._backend.commands.command("TIME")
         now_us = int(seconds) * 1_000_000 + int(microseconds)
-        views = await asyncio.gather(*(self._view(worker_id, seen[worker_id], now_us) for worker_id in first))
-        return Workers(tuple(views), first[-1] if len(seen) > len(first) else None)
+        return tuple(await asyncio.gather(*(self._view(one, at_us, now_us) for one, at_us in seen.items())))
 
     async def _all_after(self, after: str) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -93,11 +111,14 @@ class Roster:
 
     async def _view(self, worker_id: str, indexed_us: int, now_us: int) -> WorkerView:
         command, keys = self._backend.commands.command, self._backend.keys
-        (beating, agent_node, held, beat_us), newest, declared = await asyncio.gather(
-            command("HMGET", keys.worker(worker_id), "incarnation", "agent_node_id", "held", "seen_at_us"),
-            command("GET", keys.incarnation(worker_id)),
-            command("GET", keys.declared_dead(worker_id)),
+        beating, agent_node, held, beat_us = await command(
+            "HMGET", keys.worker(worker_id), "incarnation", "agent_node_id", "held", "seen_at_us"
         )
+        newest, declared = None, None
+        if beating is None:
+            newest, declared = await asyncio.gather(
+                command("GET", keys.incarnation(worker_id)), command("GET", keys.declared_dead(worker_id))
+            )
         last_us = int(beat_us or indexed_us)
         return WorkerView(
             worker_id=worker_id,

@@ -16,9 +16,11 @@ class RecentLagAnswer(Answer):
 
 
 class OverviewAnswer(Answer):
-    """`cancellations` and `workers` list the first of them: the oldest, the silent; the numbers count up to 1,000.
+    """`cancellations` lists the oldest 100 open ones, `workers` 100: those silent longest, then the others by id.
 
-    `causes` counts what is still running by why, over all open cancels.
+    `open`, `overdue`, `outstanding` and `causes` are what /metrics tells: over all open cancels, each execution once;
+    `not_read` are stragglers beyond the oldest 1,000. Workers are counted up to 1,000; `truncated`: there are more, or
+    more than 10,000 cancels. It is kept for a second, longer where it takes long to read.
     """
 
     open: int

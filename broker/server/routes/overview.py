@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +9,7 @@ from starlette.responses import Response
 from broker.cancel.recent import POINT_S, WINDOW_S, Recent
 from broker.protocol.http.answers import AckLagAnswer, LagAnswer
 from broker.protocol.http.overview import OverviewAnswer, RecentLagAnswer
-from broker.server.answers import cancellations_answer, respond
+from broker.server.answers import cancellation_answer, respond
 from broker.server.auth import Guarded, needs
 from broker.server.context import broker_of
 from broker.server.documents import CANCELLATIONS, documented
@@ -21,7 +18,7 @@ from broker.server.worker_answers import WORKERS, workers_answer
 
 router = APIRouter(prefix="/api/v1", route_class=Guarded)
 
-LISTED = 100
+WORKERS_LISTED = 100
 _NONE = {"count": 0, "p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0}
 _EXAMPLE = {
     "open": 1, "overdue": 0, "outstanding": 1, "oldest_age_ms": 1200, "causes": {"stopping": 1},
@@ -40,29 +37,24 @@ _EXAMPLE = {
     openapi_extra=needs(Right.OBSERVE),
 )
 async def overview(request: Request) -> Response:
-    """What `broker top` shows: any replica gives the same answer."""
-    broker = broker_of(request)
-    page, roster, recent = await asyncio.gather(broker.cancellations("open"), broker.workers(), broker.recent_lag())
-    found, workers = cancellations_answer(page), workers_answer(roster).workers
-    causes: Counter[str] = Counter()
-    for one in found.cancellations:
-        causes.update(one.causes)
+    """What `broker top` shows: any replica gives the same answer, and asking often costs no more than asking once."""
+    seen = await broker_of(request).overview()
+    work, workers = seen.work, workers_answer(seen.workers).workers
     alive = sum(one.alive for one in workers)
-    workers.sort(key=lambda one: (one.alive, -one.last_seen_ms, one.worker_id))
     return respond(
         OverviewAnswer(
-            open=len(found.cancellations),
-            overdue=sum(one.overdue for one in found.cancellations),
-            outstanding=found.outstanding,
-            oldest_age_ms=found.oldest_age_ms,
-            causes=dict(causes),
-            recent=_recent(recent),
-            cancellations=found.cancellations[:LISTED],
+            open=work.open_operations,
+            overdue=work.overdue_operations,
+            outstanding=work.unsettled,
+            oldest_age_ms=round(work.oldest_s * 1000),
+            causes=dict(work.causes),
+            recent=_recent(seen.recent),
+            cancellations=[cancellation_answer(one) for one in seen.cancellations],
             workers_alive=alive,
             workers_silent=len(workers) - alive,
             held=sum(one.held or 0 for one in workers),
-            workers=workers[:LISTED],
-            truncated=found.next_cursor is not None or roster.next_cursor is not None,
+            workers=workers[:WORKERS_LISTED],
+            truncated=not work.complete or seen.workers.next_cursor is not None,
         )
     )
 
