@@ -70,6 +70,7 @@ _EVENT = Label(
     ("requested", "escalated", "asserted_again", "published", "takeover", "overdue", "given_up", "reopened", "settled",
      "lost", "ghost", "late_ack", "late_end", "late_event"),
 )  # fmt: skip
+_CONNECTION = Label("connection", ("commands", "listener"))
 _ROUTE = Label("route", at_most=100, of="route templates of the application; `unknown` where none matched")
 _METHOD = Label("method", ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"))
 _STATUS = Label("status", ("1xx", "2xx", "3xx", "4xx", "5xx"))
@@ -78,7 +79,7 @@ METRICS: Final = (
     # --- is it bad right now ---------------------------------------------------------------------------------
     Metric(
         "broker_operations_overdue", Kind.GAUGE, "operations", Source.REDIS,
-        "Cancels past their deadline with something still running.",
+        "Cancels with something still running past its deadline.",
         red="Open the run's report: it names who still runs and why; end those processes, or ask with force.",
         query="max(broker_operations_overdue)", warn=1,
     ),
@@ -192,13 +193,26 @@ METRICS: Final = (
         query="sum(rate(broker_ingest_events_total[5m])) by (result)",
         labels=(Label("result", ("applied", "dropped", "dead", "taken_over")),),
     ),
+    # --- the workers -----------------------------------------------------------------------------------------
+    Metric(
+        "broker_worker_reconnects_total", Kind.COUNTER, "connections", Source.REDIS,
+        "Connections of workers to Redis that had to be made again; each says so with its next heartbeat.",
+        red="What comes meanwhile arrives by poll, up to a heartbeat later: look at output buffers and the network.",
+        query="max(rate(broker_worker_reconnects_total[5m])) by (connection)", labels=(_CONNECTION,),
+    ),
+    Metric(
+        "broker_worker_canary_failures_total", Kind.COUNTER, "canaries", Source.REDIS,
+        "Messages of workers to themselves that could not be sent or did not come back.",
+        red="Their subscriptions are silently dead for up to 10 s: the log of the worker says which, and why.",
+        query="max(rate(broker_worker_canary_failures_total[5m]))",
+    ),
     # --- the replicas ----------------------------------------------------------------------------------------
     Metric(
         "broker_reconnects_total", Kind.COUNTER, "connections", Source.REPLICA,
         "Connections of this replica to Redis that had to be made again.",
         red="Redis or the network cuts them: client-output-buffer-limit pubsub, time-outs of proxies, restarts.",
         query="sum(rate(broker_reconnects_total[5m])) by (connection)",
-        labels=(Label("connection", ("commands", "listener")),),
+        labels=(_CONNECTION,),
     ),
     Metric(
         "broker_canary_failures_total", Kind.COUNTER, "canaries", Source.REPLICA,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -107,6 +108,8 @@ def _open(shared: SharedFigures) -> dict[str, Samples]:
 _COUNTED: Final = {
     "messages": "broker_messages_total", "refusals": "broker_gate_refusals_total",
     "events": "broker_audit_events_total", "settled_without_lag": "broker_settled_without_lag_total",
+    "worker_reconnects": "broker_worker_reconnects_total",
+    "worker_canary_failures": "broker_worker_canary_failures_total",
 }  # fmt: skip
 """The first part of a counter's field (include/counts.lua) → its metric; the second part is the label."""
 
@@ -114,16 +117,15 @@ _COUNTED: Final = {
 def _counted(counts: Mapping[str, int]) -> dict[str, Samples]:
     found = {name: dict(_every(name)) for name in _COUNTED.values()}
     for field, number in counts.items():
-        what, _, label = field.partition("|")
+        what, *labels = field.split("|")
         if what in _COUNTED:
-            found[_COUNTED[what]][label,] = number
+            found[_COUNTED[what]][tuple(labels)] = number
     return {**found}
 
 
 def _every(name: str) -> dict[tuple[str, ...], float]:
-    """Every value of its one label at 0: a rate needs to have seen the 0."""
-    (label,) = BY_NAME[name].labels
-    return {(value,): 0.0 for value in label.values}
+    """Every value of its label, if it has one, at 0: a rate needs to have seen the 0."""
+    return dict.fromkeys(product(*(label.values for label in BY_NAME[name].labels)), 0.0)
 
 
 def _histogram(metric: Metric, point: str, counts: Mapping[str, int]) -> Family:

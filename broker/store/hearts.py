@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from broker.errors import NotFound, WorkerAlive, WorkerIdInUse
@@ -11,7 +11,7 @@ from broker.observe.events import WORKER_DECLARED_DEAD
 from broker.observe.log import get_logger
 from broker.protocol.messages import DoYouHoldMessage
 from broker.store.backend import Backend
-from broker.store.keys import DAY_S
+from broker.store.keys import DAY_S, HOUR_S
 from broker.store.roster import Roster
 
 log = get_logger("broker.store")
@@ -101,6 +101,17 @@ class Hearts:
             last_seen = self._backend.commands.command("SET", key, seen_at_us[0], "EX", WORKER_TRACE_S)
             await asyncio.gather(last_seen, self._roster.seen(holder.worker_id, seen_at_us[0]))
         return max(int(of_record), int(counter or 0))
+
+    async def add_counts(self, holder: Holder, number: int, rises: Mapping[str, int]) -> None:
+        """Adds what a process has counted of itself to the counts of all; a `number` that was taken adds nothing."""
+        keys = self._backend.keys
+        await self._backend.commands.call(
+            self._backend.scripts.add_own_counts,
+            (keys.counts, keys.own_counts_told(holder.worker_id, holder.incarnation)),
+            *(text for field, by in rises.items() for text in (field, str(by))),
+            number=str(number),
+            told_ttl_s=str(HOUR_S),
+        )
 
     async def leave(self, holder: Holder) -> None:
         """The worker has ended in good order: its record goes at once."""

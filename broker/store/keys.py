@@ -16,9 +16,10 @@
 | `<ns>:{R}:idempotency` | hash | with the run | open_cancel: client's key → cancel id |
 | `<ns>:{R}:counts` | string | with the run | every script that counts: a line each (store/counts.py) |
 | `<ns>:{R}:counts:batch` | string | with the run | collect_counts: what is on its way to the counts of all |
-| `<ns>:{#}:counts` | hash | never: the counters of all runs, of a bounded number of fields | add_counts |
+| `<ns>:{#}:counts` | hash | never: the counters of all, a bounded number of fields | add_counts, add_own_counts |
 | `<ns>:{#}:nodes` | set, at most 50 | never: the agent nodes that have a label of their own | add_counts |
 | `<ns>:{#}:batch:<R>:<id>` | string | 8 d, an hour once the run knows of it | add_counts: this batch is counted |
+| `<ns>:{#}:told:<worker>:<inc>` | string | 1 h: longer than anyone says it again | add_own_counts: the last number |
 | `<ns>:execution:<id>` | string | 30 d | index: execution id → run, verified at every use |
 | `<ns>:open` | zset | never: the work list of all replicas, one entry an operation | list_operation, sweep |
 | `<ns>:events` | stream | never: trimmed below the oldest pending entry of the group | control planes, publish |
@@ -124,6 +125,9 @@ class Keys:
 
     def counted_batch(self, run_id: str, batch_id: str) -> str:
         return f"{self.namespace}:{{#}}:batch:{run_id}:{batch_id}"
+
+    def own_counts_told(self, worker_id: str, incarnation: int) -> str:
+        return f"{self.namespace}:{{#}}:told:{worker_id}:{incarnation}"
 
     @property
     def events(self) -> str:

@@ -140,6 +140,7 @@ class Scripts:
         self.collect_counts = load("collect_counts")
         self.add_counts = load("add_counts")
         self.drop_counts = load("drop_counts")
+        self.add_own_counts = load("add_own_counts")
 
     def all(self) -> list[Script]:
         return [script for script in vars(self).values() if isinstance(script, Script)]

@@ -47,6 +47,7 @@ class Heartbeat:
             listener.fence(newest)
         if settings.poll and not listener.fenced:
             await listener.intents.poll()
+        await listener.links.tell()
         await self._touch_runs()
 
     async def _touch_runs(self) -> None:

@@ -23,6 +23,7 @@ from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.store.backend import Backend
 from broker.store.claims import Claims, End, Holder, Registration, StartAnswer
+from broker.store.commands import Commands
 from broker.store.keys import Lifetimes
 from broker.store.subscriptions import Subscriptions
 from broker.worker.acks import Acks, insist
@@ -31,6 +32,7 @@ from broker.worker.ghosts import Ghosts
 from broker.worker.heartbeat import Heartbeat
 from broker.worker.held import Held
 from broker.worker.intents import Intents
+from broker.worker.links import Links
 from broker.worker.mailbox import Mailbox
 from broker.worker.outcome import NEVER_RAN, Outcome
 from broker.worker.restore import Restorer
@@ -205,6 +207,7 @@ class Listener:
                 self._claims, self.holder, settings.agent_node_id, self.held,
                 found=self._look_again, superseded=self._ghosts.replaced,
             )  # fmt: skip
+            self.links = Links(self._claims, self.holder, lambda: _links_of(backend.commands, self._subscriptions))
             backend.commands.on_new_server = self._restorer.server_changed
             await self._subscriptions.start()
             await self._heart.beat()
@@ -340,6 +343,14 @@ class Listener:
         self.fenced = True
         log.error(WORKER_FENCED, worker_id=self.settings.worker_id, incarnation=self.holder.incarnation, newest=newest)
         self._ghosts.fence(newest)
+
+
+def _links_of(commands: Commands, subscriptions: Subscriptions) -> dict[str, int]:
+    return {
+        "worker_reconnects|commands": max(0, commands.connects - 1),
+        "worker_reconnects|listener": subscriptions.reconnects,
+        "worker_canary_failures": subscriptions.canary_failures,
+    }
 
 
 def _pass_on(done: asyncio.Task[T], answer: asyncio.Future[T] | Future[T]) -> None:

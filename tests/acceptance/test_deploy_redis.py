@@ -10,7 +10,9 @@ import redis
 
 import broker
 from broker.store.checks import check_server
+from broker.store.claims import Holder
 from tests.support.configured_redis import ConfiguredRedis
+from tests.support.parts import open_parts
 from tests.support.points import PATIENCE_S
 
 RUN_KEY = "cb:{run-1}:"
@@ -64,6 +66,8 @@ async def test_each_role_can_do_its_work(deployed: ConfiguredRedis) -> None:
                 pytest.fail("it started behind the gate")
         assert [one.worker_id for one in (await control.workers()).workers] == ["w-1"]
         assert worker.degraded is None
+    async with open_parts(deployed.url_of("worker")) as parts:
+        await parts.claims.add_counts(Holder("w-1", 1), 1, {"worker_canary_failures": 1})
     with redis.Redis.from_url(deployed.url_of("publisher")) as publisher:
         assert publisher.xadd("cb:events", {"type": "execution.created"})
 
