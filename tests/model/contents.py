@@ -22,6 +22,8 @@ STAMP = "1900000000000000"
 """The time of everything: 2030, so that `keep_run` never finds a run stale."""
 EARLIER = "1000000000000000"
 """When the status of an execution was last said: what is said next is always news."""
+LONG_AGO = "1"
+"""When an event said it that is delivered again."""
 FREE, LEASED = "0", "4000000000000000"
 Pairs = tuple[tuple[str, str], ...]
 
@@ -120,8 +122,9 @@ def canonical_operation(raw: str, now_us: int) -> str:
 
 def canonical_execution(raw: str) -> str:
     record = ExecutionRecord.parse(raw)
-    started = record.started_at_us and STAMP
-    return "|".join(record._replace(started_at_us=started, registered_at_us=STAMP, stamp=record.stamp and EARLIER))
+    started, mark = record.started_at_us and STAMP, record.stamp.lstrip("0123456789,")
+    stamp = record.stamp and EARLIER + mark
+    return "|".join(record._replace(started_at_us=started, registered_at_us=STAMP, stamp=stamp))
 
 
 def canonical_intent(raw: str) -> str:

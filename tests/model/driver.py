@@ -77,7 +77,9 @@ def _gate(game: Game, state: State, number: int) -> State:
     )  # fmt: skip
     if code != "opened":
         return game.drop(state, entry_of(game, driver.asked)).with_driver(number, Driver())
-    return state.with_driver(number, driver._replace(stage=Stage.OPENED))
+    # Who opened it need not begin the walk: the script that closed the gate wrote `walking`, and not dirty.
+    follows = not (game.off("list_first") or driver.todo)
+    return state.with_driver(number, driver._replace(stage=Stage.BEGUN if follows else Stage.OPENED))
 
 
 def _now() -> str:
@@ -89,7 +91,7 @@ def _now() -> str:
 
 
 def _begin(game: Game, state: State, number: int) -> State:
-    """`Operations.begin_walk`: clears dirty before the read."""
+    """`Engine._begin_walk` of whoever took it over, or has to walk again: clears dirty before the read."""
     driver = state.drivers[number]
     if game.off("list_first"):
         state = game.enlist(state, entry_of(game, driver.asked))
@@ -97,7 +99,7 @@ def _begin(game: Game, state: State, number: int) -> State:
         return state.with_driver(number, driver._replace(stage=Stage.LOADED))
     if game.off("clear_before_read"):
         todo = _order(state.contents, state.contents.operations[cancel_id(driver.asked)])
-        return state.with_driver(number, driver._replace(stage=Stage.BEGUN, todo=todo))
+        return state.with_driver(number, driver._replace(stage=Stage.BEGUN, todo=todo, read_first=True))
     return _clear(game, state, number, driver._replace(stage=Stage.BEGUN))
 
 
@@ -109,8 +111,8 @@ def _clear(game: Game, state: State, number: int, after: Driver) -> State:
 def _load(game: Game, state: State, number: int) -> State:
     """`Survey.load`, and the order of the walk."""
     driver = state.drivers[number]
-    if game.off("clear_before_read"):
-        return _clear(game, state, number, driver._replace(stage=Stage.LOADED))
+    if game.off("clear_before_read") and driver.read_first:
+        return _clear(game, state, number, driver._replace(stage=Stage.LOADED, read_first=False))
     todo = _order(state.contents, state.contents.operations[cancel_id(driver.asked)])
     return state.with_driver(number, driver._replace(stage=Stage.LOADED, todo=todo))
 
@@ -137,12 +139,23 @@ def _publish(game: Game, state: State, number: int) -> State:
     driver = state.drivers[number]
     if not driver.todo:
         return _end_walk(game, state, number)
+    if game.off("one_script"):
+        if not driver.posted:
+            return _post(game, state, number)
+        state = state._replace(told_once=state.told_once - {driver.todo[0]})
     state, (code, *_) = drive(game, state, driver, "publish_cancels", driver.todo[0])
     stage = {"published": Stage.LOADED, "dirty": Stage.OPENED}.get(code)
     if stage is None:
         return state.with_driver(number, Driver())
     todo = driver.todo[1:] if code == "published" else ()
-    return state.with_driver(number, driver._replace(stage=stage, todo=todo))
+    return state.with_driver(number, driver._replace(stage=stage, todo=todo, posted=False))
+
+
+def _post(game: Game, state: State, number: int) -> State:
+    """The message in a step of its own, before the intent."""
+    driver = state.drivers[number]
+    after, _ = drive(game, state, driver, "publish_cancels", driver.todo[0])
+    return after._replace(contents=state.contents).with_driver(number, driver._replace(posted=True))
 
 
 def _end_walk(game: Game, state: State, number: int) -> State:

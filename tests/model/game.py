@@ -9,7 +9,7 @@ from typing import Any
 from broker.store.claims import Registration
 from broker.store.keys import Lifetimes
 from broker.store.scripts import Script, Scripts
-from tests.model.contents import FREE, LEASED, RUN, STAMP, Contents
+from tests.model.contents import FREE, LEASED, LONG_AGO, RUN, STAMP, Contents
 from tests.model.memory import CHANNELS, KEYS, RUN_KEYS, Memory, Outcome
 from tests.model.state import Broken, Driver, State, Worker
 from tests.model.world import World
@@ -73,9 +73,9 @@ class Game:
         fields = (what.execution_id, what.status, what.parent_execution_id, "", "", "")
         return self.on_run(state, "register", *fields)
 
-    def report(self, state: State, execution_id: str, status: str) -> State:
-        """As `Claims.report_status`: said now, so later than everything that was said before."""
-        stamp = f"{STAMP},0,0"
+    def report(self, state: State, execution_id: str, status: str, *, again: bool = False) -> State:
+        """As `Claims.report_status`: said now, so later than everything that was said before; or long ago."""
+        stamp = f"{LONG_AGO if again else STAMP},0,0"
         return self.on_run(state, "report_status", execution_id, status, "", "", "", "", stamp, "", "", "")[0]
 
     def expired(self, contents: Contents, cancel: str) -> Contents:

@@ -50,7 +50,8 @@ def _check_sole_claim(before: State, execution_id: str, after: Contents) -> None
 def _check_ranks(before: Contents, after: Contents, step: Step) -> None:
     for one, ack in before.ack.items():
         was, now = disposition_of(ack), disposition_of(after.ack.get(one))
-        if now.rank < was.rank and not (was.replaceable and step.verb in ("event", "ack")):
+        unproved = was is Disposition.ENDED_ITSELF and ack.slot == ""  # an end that no holder has reported
+        if now.rank < was.rank and not ((was.replaceable or unproved) and step.verb in ("event", "ack")):
             raise Broken("rank_never_falls", f"{one} was {was} and is {now}")
 
 
@@ -72,7 +73,8 @@ def _check_evidence(before: State, after: State, step: Step) -> None:
 def _is_proved(before: State, execution_id: str, disposition: Disposition, step: Step) -> bool:
     """Whether this step may say so of it."""
     if disposition is Disposition.NEVER_STARTED:
-        return _had_not_begun(before.contents.records.get(execution_id))
+        told = execution_id in before.contents.intent
+        return not told and _had_not_begun(before.contents.records.get(execution_id))
     if disposition is Disposition.LOST:
         return _is_proved_lost(before, execution_id)
     said_by = ("finish", "event") if disposition is Disposition.ENDED_ITSELF else ("finish",)

@@ -90,6 +90,8 @@ MUTANTS = (
               "  return nil, false", ("start",)),)),
     Mutant("gate in register", "registered as running", (REPORT, RUNS), (
         Patch("if #covering > 0 and not is_terminal(e.status) then", "if false then"),)),
+    Mutant("gate in register, atomic with the insert", "registered as running", (REPORT, RUNS), (
+        Patch("if #covering > 0 and not is_terminal(e.status) then", "if false then"),), off="gate_with_insert"),
     Mutant("gate in finish", "ends by itself", (FAILED,), (
         Patch("local covering = word ~= 'succeeded' and covering_cancels(execution_id, e.parent) or {}",
               "local covering = {}", ("finish",)),)),
@@ -97,6 +99,7 @@ MUTANTS = (
     Mutant("takeover", "driver dies", (SETTLES, TOLD), off="takeover"),
     Mutant("publish skips what has an intent", "driver dies", (ATTEMPT,), (
         Patch("  if intent then\n    return 'adopted'", "  if false then\n    return 'adopted'"),)),
+    Mutant("PUBLISH in a step of its own", "driver dies", (ATTEMPT,), off="one_script"),
     Mutant("intent and PUBLISH in one script", "one execution", (TOLD, REPORT), (
         Patch("  save_intent(execution_id, e, id, published_us, attempt, force, '')\n  post(",
               "  post("),)),
@@ -110,6 +113,19 @@ MUTANTS = (
         Patch("if is_terminal(before) and not has_open_claim(e) and", "if is_terminal(before) and"),)),
     Mutant("evidence reopens", "started by event after all", (REPORT, RUNS), (
         Patch("return ack.disposition == 'never_started' or (said.standing", "return false and (said.standing"),)),
+    Mutant("a start after an end that no holder reported is kept", "started by event after an end", (REPORT, RUNS), (
+        Patch("    see_start(execution_id, e, said)\n    if #gates == 0",
+              "    if #gates > 0 then see_start(execution_id, e, said) end\n    if #gates == 0"),)),
+    Mutant("walk tells what was seen to start", "started by event after an end", (REPORT, RUNS), (
+        Patch("and not has_open_claim(e) and not is_seen_to_run(e) then", "and not has_open_claim(e) then"),)),
+    Mutant("an end from before a start is not its end", "started by event after an end", (EVIDENCE, RUNS), (
+        Patch("(not is_seen_to_run(e) or is_news(e, said))", "true"),)),
+    Mutant("a refused start proves no end of what was told", "said to run, and started too", (EVIDENCE, RUNS), (
+        Patch("if not get_field(intents_key, execution_id) and was_never_started(e) then",
+              "if RANK[read_ack(execution_id).disposition] < 2 and not has_open_claim(e) then"),)),
+    Mutant("a refused start proves no end of what is to be told", "said to run, and started too", (EVIDENCE, RUNS), (
+        Patch("if not get_field(intents_key, execution_id) and was_never_started(e) then",
+              "if not get_field(intents_key, execution_id) and not has_open_claim(e) then"),)),
     Mutant("ranked acks", "one execution", (RANK,), (
         Patch("  if holds(e, slot, said.incarnation, said.start) then\n    local news = "
               "is_news(ack, RANK[said.disposition], said.seq)",
@@ -120,7 +136,9 @@ MUTANTS = (
     Mutant("one list entry per operation", "run, then narrow; driver dies", (SETTLES,), off="entry_per_operation"),
     Mutant("late parents make dirty", "late parent", (RUNS, REPORT, TOLD), (
         Patch("reopen_operation(id, 'late parent', true, reopened)", ""),)),
-    Mutant("dirty cleared before the read", "late parent", (RUNS, REPORT, TOLD), off="clear_before_read"),
+    Mutant("dirty cleared before the read", "late parent, driver dies", (RUNS, REPORT, TOLD), off="clear_before_read"),
+    Mutant("dirty cleared with the phase", "late parent, driver dies", (RUNS, REPORT, TOLD, SETTLES), (
+        Patch("operation.dirty, operation.phase = '0', 'walking'", "operation.dirty = '0'"),)),
     Mutant("scope decides settling, not the run", "a stranger refuses", (SETTLES,), off="scope_settles"),
     Mutant("scope decides settling, not the own cancel id", "narrow, then subtree", (RUNS,), off="scope_adopts"),
     Mutant("every covering operation reopens", "started by event after all", (RUNS,), (

@@ -105,17 +105,23 @@ class Stage(IntEnum):
 
 
 class Driver(NamedTuple):
-    """One process that drives an operation. `leads`: its fence number is the newest; `fresh`: so is the `v` it read."""
+    """One process that drives an operation. `leads`: its fence number is the newest; `fresh`: so is the `v` it read.
+
+    `read_first`, `posted`: what a mutant has done before its time.
+    """
 
     stage: Stage = Stage.IDLE
     asked: int = -1
     todo: tuple[str, ...] = ()
     leads: bool = True
     fresh: bool = True
+    read_first: bool = False
+    posted: bool = False
 
 
 class State(NamedTuple):
-    """Everything. `told_once`: attempt 1 was published; `foreign`: bodies that an event announced."""
+    """Everything. `told_once`: attempt 1 was published; `foreign`: bodies that an event announced; `inserting`: events
+    that have looked at the gate and are yet to write (a mutant)."""
 
     contents: Contents
     workers: tuple[Worker, ...]
@@ -127,6 +133,7 @@ class State(NamedTuple):
     told_once: frozenset[str] = frozenset()
     foreign: frozenset[str] = frozenset()
     lost_once: frozenset[str] = frozenset()
+    inserting: frozenset[int] = frozenset()
 
     def with_worker(self, number: int, worker: Worker) -> State:
         return self._replace(workers=(*self.workers[:number], worker, *self.workers[number + 1 :]))
@@ -145,7 +152,7 @@ class Step(NamedTuple):
     state: State
     fair: bool = True
     verb: str = ""
-    """`claimed` or `refused` by start, `finish` by a holder, `event`."""
+    """`claimed` or `refused` by start, `finish` by a holder, `event`, or `again`: one that proves nothing."""
     execution_id: str = ""
     """Whom the verb is about."""
 

@@ -85,7 +85,8 @@ def _start(game: Game, state: State, number: int, hold: Hold) -> Iterator[Step]:
     if code == "claimed" and state.budget.lost_answers:
         yield Step(f"{name}: answer lost", after.spend("lost_answers"), fair=False, verb="claimed", execution_id=one)
     worker = after.workers[number]
-    if code == "claimed":
+    if code == "claimed":  # what an event announced without a claim is this body
+        after = after._replace(foreign=after.foreign - {one})
         worker = worker.with_hold(hold._replace(phase=Phase.ANSWERED, answer=int(count)))
     elif code == "cancelled" and count != "0":
         worker = worker.with_hold(hold._replace(phase=Phase.ENDING, start=int(count), outcome=NEVER_RAN))

@@ -40,6 +40,8 @@ class Event(NamedTuple):
     sure: bool = False
     while_runs: str = ""
     """Only as long as the body of this execution runs: it is the one that says so."""
+    again: bool = False
+    """An old event, delivered again: nothing happens in the world by it."""
 
 
 class Asked(NamedTuple):
