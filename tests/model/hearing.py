@@ -31,8 +31,11 @@ def hearing_steps(game: Game, state: State, number: int) -> Iterator[Step]:
         yield Step(f"{who} reconnects", state.with_worker(number, back))
     if worker.unconfirmed:
         yield Step(f"{who} is confirmed again", state.with_worker(number, _on_confirmed(game, state.contents, worker)))
-    if "poll" in game.world.paths and worker.holds:
+    if "poll" in game.world.paths and any(not one.remote for one in worker.holds):
         yield from _poll(game, state, number)
+    if "ask" in game.world.paths:
+        named = frozenset(one.execution_id for one in worker.holds if one.remote and one.start)
+        yield Step(f"{who} asks", state.with_worker(number, _read(game, state.contents, worker, named)))
 
 
 def _on_confirmed(game: Game, contents: Contents, worker: Worker) -> Worker:
@@ -50,7 +53,8 @@ def _poll(game: Game, state: State, number: int) -> Iterator[Step]:
     worker, who = state.workers[number], worker_id(number)
     if worker.polled is None:
         if not worker.fresh:
-            held = frozenset(one.execution_id for one in worker.holds if not game.off("held_early") or one.start)
+            early = not game.off("held_early")
+            held = frozenset(one.execution_id for one in worker.holds if not one.remote and (early or one.start))
             if game.off("epoch_first"):
                 worker = _read(game, state.contents, worker, held)
             yield Step(f"{who} polls", state.with_worker(number, worker._replace(polled=(True, held))))
@@ -74,7 +78,7 @@ def _read(game: Game, contents: Contents, worker: Worker, held: frozenset[str]) 
             continue
         if int(record.start) > hold.start and not game.off("start_numbers"):
             worker = worker.with_hold(hold._replace(told=True, superseded=True))
-        elif not record.claimed and hold.seq < SEQ_LIMIT:
+        elif not record.claimed and not hold.remote and hold.seq < SEQ_LIMIT:
             worker = say(worker, hold, "received")
     return worker
 

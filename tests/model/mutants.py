@@ -164,6 +164,8 @@ MUTANTS = (
     Mutant("held from before SUBSCRIBE", "push and poll without redelivery", (TOLD,), off="held_early"),
     Mutant("an epoch read while a start is under way does not count", "heart missed, taken over", (TOLD,),
            off="starting_unseen"),
+    Mutant("a worker without Redis hears of a newer claim", "worker without Redis, taken over", (TOLD,),
+           off="start_numbers"),
     Mutant("intent at a gated end", "retry by event", (REPORT, RUNS), (
         Patch("  save_intent(execution_id, e, id, now_us, '1', '0', '')\n", "", ("finish",)),)),
     Mutant("cooperative after forced is a duplicate", "force", (FORCED,), (

@@ -38,6 +38,7 @@ class Hold(NamedTuple):
     """A cooperative cancel was delivered after a forced one: the forced cleanup was interrupted."""
     superseded: bool = False
     by_event: bool = False
+    remote: bool = False
     announced: bool = False
     seq: int = 0
     outcome: tuple[str, str] = ("", "")

@@ -27,7 +27,7 @@ def sweep_steps(game: Game, state: State, number: int) -> Iterator[Step]:
             after = leased.spend("takeovers") if driven else leased
             if stage is Stage.LEAVING:
                 yield from _redeliver(game, after, number, asked, execution_id)
-                yield from _question(after, execution_id)
+                yield from _question(game, after, execution_id)
             elif stage is Stage.SEEN:
                 yield _lose(game, after, number, asked, execution_id)
             else:
@@ -93,7 +93,7 @@ def _lose(game: Game, state: State, number: int, asked: int, execution_id: str) 
     return Step(f"d{number} loses {execution_id}", after, verb="lose", execution_id=execution_id)
 
 
-def _question(state: State, execution_id: str) -> Iterator[Step]:
+def _question(game: Game, state: State, execution_id: str) -> Iterator[Step]:
     """`Liveness.ask` and `Ghosts.asked`: a live worker that does not hold what it claimed says so."""
     record = state.contents.records[execution_id]
     if not record.claimed or execution_id in state.contents.ack:
@@ -101,7 +101,8 @@ def _question(state: State, execution_id: str) -> Iterator[Step]:
     number = int(state.contents.worker_of_slot[record.slot][1:])
     worker = state.workers[number]
     hold = worker.hold(execution_id)
-    hears = worker.beating and worker.connected and str(worker.incarnation) == record.incarnation
+    remote = number in game.world.execution(execution_id).remote  # it has no control channel
+    hears = worker.beating and worker.connected and str(worker.incarnation) == record.incarnation and not remote
     if hears and (hold is None or hold.start not in (0, int(record.start))):
         gone = worker._replace(outbox=worker.outbox | {Said(execution_id, int(record.start), 0, "lost")})
         yield Step(f"w{number} does not hold {execution_id}", state.with_worker(number, gone))

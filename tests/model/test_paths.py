@@ -16,6 +16,7 @@ CARRIES = {
     "reconcile": "reconcile",
     "redelivery": "redeliver",
     "confirm before start": "confirm",
+    "a worker without Redis asks": "ask",
 }
 
 

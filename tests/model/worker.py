@@ -40,7 +40,9 @@ def _new_holds(game: Game, state: State, number: int) -> Iterator[Step]:
         if execution.by_event and any(other.hold(one) for other in state.workers):
             continue  # a queue gives it to one worker at a time
         starts = (*state.starts[:place], state.starts[place] + 1, *state.starts[place + 1 :])
-        held = worker.with_hold(Hold(one, by_event=number in execution.by_event))
+        remote = number in execution.remote
+        phase = Phase.CONFIRMED if remote else Phase.SUBSCRIBING
+        held = worker.with_hold(Hold(one, phase, by_event=number in execution.by_event, remote=remote))
         after = state.with_worker(number, held)._replace(starts=starts)
         yield Step(f"{worker_id(number)} holds {one}", after, fair=False)
 
@@ -53,7 +55,7 @@ def runs(state: State, execution_id: str) -> bool:
 def _hold_steps(game: Game, state: State, number: int, hold: Hold) -> Iterator[Step]:
     worker, execution = state.workers[number], game.world.execution(hold.execution_id)
     who = f"{worker_id(number)} {hold.execution_id}"
-    if not hold.subscribed and worker.connected:
+    if not hold.subscribed and worker.connected and not hold.remote:
         yield Step(f"{who} confirmed", _confirm(game, state, number, hold))
     if hold.phase is Phase.CONFIRMED or (hold.phase is Phase.SUBSCRIBING and "confirm" not in game.world.paths):
         yield from _start(game, state, number, hold)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from broker.protocol.states import Scope
 
-PATHS = frozenset({"push", "poll", "reconcile", "redeliver", "confirm"})
-"""The ways in which a worker hears; `confirm` is the order subscribe, confirm, start."""
+PATHS = frozenset({"push", "poll", "reconcile", "redeliver", "confirm", "ask"})
+"""The ways in which a worker hears; `confirm` is the order subscribe, confirm, start; `ask` is the poll of one without
+Redis."""
 
 
 class Execution(NamedTuple):
@@ -24,6 +25,8 @@ class Execution(NamedTuple):
     starts: int = 1
     spawned: bool = False
     by_event: tuple[int, ...] = ()
+    remote: tuple[int, ...] = ()
+    """These workers have no Redis: they subscribe to nothing, and ask a server what stands against what they hold."""
     refuses: bool = False
     ends: tuple[str, ...] = ()
     """How its body may end without being told to: statuses; `queued` gives the claim back."""

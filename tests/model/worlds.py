@@ -28,6 +28,10 @@ WORLDS = (
     World("subtree", (Execution(CHILD, ROOT, ends=("failed",)), Execution(GRANDCHILD, CHILD, spawned=True)), (SUBTREE,),
           known=FAMILY),
     World("narrow, and how it can race", (Execution(CHILD, ROOT, ends=("succeeded",)),), (NARROW,), known=FAMILY),
+    World("worker without Redis", (Execution(ROOT, remote=(0,), ends=("failed",)),), known=PENDING,
+          budget=Budget(lost_answers=1)),
+    World("worker without Redis, taken over", (Execution(ROOT, workers=(0, 1), starts=2, remote=(0,)),), known=PENDING,
+          workers=2, budget=Budget(missed_beats=1)),
     World("two workers, one execution", (Execution(ROOT, workers=(0, 1), starts=2),), known=PENDING, workers=2),
     World("heart missed, taken over", (Execution(ROOT, workers=(0, 1), starts=2),), (), known=PENDING, workers=2,
           budget=Budget(missed_beats=1)),
@@ -88,6 +92,9 @@ PROVED_ALONE = {
         known=PENDING,
         paths=frozenset({"redeliver", "push"}),
         budget=Budget(drops=1, cuts=1),
+    ),
+    "a worker without Redis asks": World(
+        "asking alone", (Execution(ROOT, remote=(0,)),), known=PENDING, paths=frozenset({"ask", "confirm"})
     ),
     "confirm before start": World(
         "confirm before start alone", (ALONE,), drivers=2, known=PENDING, paths=frozenset({"push", "confirm"})
