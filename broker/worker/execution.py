@@ -333,9 +333,7 @@ class HeldExecution:
     async def _finish(self, outcome: Outcome) -> None:
         """Waits until the end is recorded, but not longer than the time-out: then the listener goes on alone."""
         try:
-            finishing = self._listener.ask(self._listener.finish(self._held, outcome))
-            async with asyncio.timeout(self._listener.settings.timeout_s):
-                self._note(await finishing)
+            self._note(await self._listener.end(self._held, outcome))
         except (TimeoutError, BrokerUnavailable):
             log.warning(EXECUTION_FINISH_DELAYED, execution_id=self.execution_id, status=outcome.status)
 

@@ -22,12 +22,13 @@ from broker.observe.events import LISTENER_FAILED, WORKER_FENCED, WORKER_LEAVE_F
 from broker.observe.log import get_logger
 from broker.protocol.states import Disposition
 from broker.store.backend import Backend
-from broker.store.claims import Claims, End, Holder, Registration, StartAnswer
+from broker.store.claims import Claims, Holder, Registration, StartAnswer
 from broker.store.commands import Commands
 from broker.store.keys import Lifetimes
 from broker.store.subscriptions import Subscriptions
-from broker.worker.acks import Acks, insist
+from broker.worker.acks import Acks
 from broker.worker.causes import Causes
+from broker.worker.ends import Ends
 from broker.worker.ghosts import Ghosts
 from broker.worker.heartbeat import Heartbeat
 from broker.worker.held import Held
@@ -128,11 +129,30 @@ class Listener:
         if not held.ended:
             self._acks.say(held, *held.said)
 
-    def _send(self, coroutine: Coroutine[Any, Any, T], pass_on: Callable[[asyncio.Task[T]], object]) -> None:
+    def end(self, held: Held, outcome: Outcome) -> asyncio.Future[str]:
+        """Records the end, for ever trying. The future has the code of it, a TimeoutError where Redis takes its time,
+        or BrokerUnavailable where it was not recorded. Raises BrokerUnavailable where the listener is not running.
+        """
+        mailbox = self._running_mailbox()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str] = loop.create_future()
+        home = self.mailbox_of(loop)
+        home.wait_at_most(answer, self.settings.timeout_s)
+        mailbox.post(lambda: self._ends.say(held, outcome, answer, home))
+        return answer
+
+    def _running_mailbox(self) -> Mailbox:
         if self._mailbox is None or self._gone:
-            coroutine.close()
             raise BrokerUnavailable("the worker is not running; use it inside its `with` block")
-        self._mailbox.post(partial(self._start_task, coroutine, pass_on))
+        return self._mailbox
+
+    def _send(self, coroutine: Coroutine[Any, Any, T], pass_on: Callable[[asyncio.Task[T]], object]) -> None:
+        try:
+            mailbox = self._running_mailbox()
+        except BrokerUnavailable:
+            coroutine.close()
+            raise
+        mailbox.post(partial(self._start_task, coroutine, pass_on))
 
     def _start_task(self, coroutine: Coroutine[Any, Any, T], pass_on: Callable[[asyncio.Task[T]], object]) -> None:
         asyncio.get_running_loop().create_task(self._attend(coroutine)).add_done_callback(pass_on)
@@ -208,6 +228,7 @@ class Listener:
                 found=self._look_again, superseded=self._ghosts.replaced,
             )  # fmt: skip
             self.links = Links(self._claims, self.holder, lambda: _links_of(backend.commands, self._subscriptions))
+            self._ends = Ends(self._claims, self.holder, self._restorer.note_end, self._release)
             backend.commands.on_new_server = self._restorer.server_changed
             await self._subscriptions.start()
             await self._heart.beat()
@@ -234,6 +255,7 @@ class Listener:
         try:
             async with asyncio.timeout(self.settings.timeout_s):
                 await asyncio.gather(*self._asked, return_exceptions=True)
+                await self._ends.flush()
                 await self._acks.flush()
                 await self._claims.leave(self.holder)
         except (BrokerUnavailable, StoreRefused, TimeoutError) as error:
@@ -284,17 +306,10 @@ class Listener:
         return await claim(self._claims, held.run_id, what, self.holder)
 
     async def finish(self, held: Held, outcome: Outcome) -> str:
-        """Records the end, for ever trying; the claim is given up only when it is written down."""
-        held.ended = True
-        held.received_due = False
-        try:
-            await signals.reached("worker.ending", held.execution_id)
-            end = End(held.execution_id, held.start, *outcome)
-            code = await insist(lambda: self._claims.finish(held.run_id, self.holder, end))
-            self._restorer.note_end(held, end)
-            return code
-        finally:
-            await self._release(held)
+        """The same as `end`, on the listener's loop, and without a limit of time."""
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ends.say(held, outcome, answer)
+        return await answer
 
     async def abandon(self, held: Held) -> None:
         """The body's side went away while `hold` was under way: what it may have claimed is given back."""
