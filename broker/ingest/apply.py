@@ -17,16 +17,26 @@ from broker.errors import (
     StoreRefused,
     TreeTooDeep,
 )
-from broker.ingest.translate import Sourced, ack_of, cancel_terms_of, claim_of, holder_of, only, report_of, steps
+from broker.ingest.translate import (
+    Said,
+    Sourced,
+    ack_of,
+    are_acks,
+    are_reports,
+    cancel_terms_of,
+    claim_of,
+    holder_of,
+    steps,
+)
 from broker.observe.events import INGEST_CANCEL_ACCEPTED, INGEST_CANCEL_TERMINAL, INGEST_REFUSED
 from broker.observe.log import get_logger
-from broker.protocol.events import AckEvent, CancelRequested, Event, RunCancelRequested, StatusEvent
+from broker.protocol.events import AckEvent, CancelRequested, Event, RunCancelRequested
 from broker.protocol.names import lone_run
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
 from broker.store.claims import Claims, Holder
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT, CancelTerms
-from broker.store.reports import report
+from broker.store.reports import Report, report
 
 log = get_logger("broker.ingest")
 
@@ -61,7 +71,7 @@ class Applier:
         runs = [event.run_id or "" for event in events]
         silent: dict[int, str] = {}
         for position, event in enumerate(events):
-            if isinstance(event, RunCancelRequested):
+            if event.type == "run.cancel_requested":
                 continue
             if event.run_id:
                 self._named[event.execution_id] = event.run_id
@@ -69,6 +79,9 @@ class Applier:
                 runs[position] = self._named[event.execution_id]
             else:
                 silent[position] = event.execution_id
+        if not silent:
+            _shorten(self._named)
+            return runs
         found = await asyncio.gather(*(self._claims.run_of(one) for one in silent.values()))
         for (position, one), run_id in zip(silent.items(), found, strict=True):
             runs[position] = run_id or lone_run(one)
@@ -80,7 +93,7 @@ class Applier:
         self._indexed.clear()
         self._named.clear()
 
-    async def apply(self, run_id: str, batch: Sequence[Sourced[Event]]) -> dict[str, Refusal]:
+    async def apply(self, run_id: str, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
         """Applies what can be applied; answers what cannot, by entry id.
 
         Raises BrokerUnavailable, and StoreRefused for a refusal that passes: then it is not known what was
@@ -101,50 +114,66 @@ class Applier:
             refused |= await self.apply(run_id, [one])
         return refused
 
-    async def _apply(self, run_id: str, batch: Sequence[Sourced[Event]]) -> dict[str, Refusal]:
+    async def _apply(self, run_id: str, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
         refused = await self._index(run_id, batch)
-        ours = [one for one in batch if one.entry_id not in refused]
+        ours = [one for one in batch if one.entry_id not in refused] if refused else batch
         for step in steps(ours):
-            refused |= await self._report(run_id, only(StatusEvent, step))
-            refused |= await self._acknowledge(run_id, only(AckEvent, step))
-            for one in step:
-                if isinstance(one.event, CancelRequested):
-                    refused |= await self._accept(run_id, one.entry_id, cancel_terms_of(one.event))
+            refused |= await self._take_step(run_id, step)
         return refused
 
-    async def _index(self, run_id: str, batch: Sequence[Sourced[Event]]) -> dict[str, Refusal]:
+    async def _take_step(self, run_id: str, step: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
+        if are_reports(step):
+            return await self._report(run_id, step)
+        if are_acks(step):
+            return await self._acknowledge(run_id, step)
+        refused: dict[str, Refusal] = {}
+        for one in step:
+            if isinstance(one.said, CancelRequested):
+                refused |= await self._accept(run_id, one.entry_id, cancel_terms_of(one.said))
+        return refused
+
+    async def _index(self, run_id: str, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
         """Notes where each execution lives, before it is recorded there; once for each, as long as it is remembered."""
-        named = {one.entry_id: one.event.execution_id for one in batch if not isinstance(one.event, RunCancelRequested)}
-        new = [one for one in dict.fromkeys(named.values()) if self._indexed.get(one) != run_id]
-        elsewhere = await self._claims.index(run_id, new) if new else {}
-        for one in new:
-            if one not in elsewhere:
-                self._indexed[one] = run_id
+        named = [
+            (entry_id, said.execution_id)
+            for entry_id, said in batch
+            if isinstance(said, Report) or not isinstance(said, RunCancelRequested)
+        ]
+        new = [one for one in dict.fromkeys(one for _, one in named) if self._indexed.get(one) != run_id]
+        if not new:
+            return {}
+        elsewhere = await self._claims.index(run_id, new)
+        self._indexed.update((one, run_id) for one in new if one not in elsewhere)
         _shorten(self._indexed)
         return {
             entry_id: Refusal(ExecutionInOtherRun.code, f"execution {one} lives in run {elsewhere[one]}, not {run_id}")
-            for entry_id, one in named.items()
+            for entry_id, one in named
             if one in elsewhere
         }
 
     # --- statuses -----------------------------------------------------------------------------------------
 
-    async def _report(self, run_id: str, step: Sequence[Sourced[StatusEvent]]) -> dict[str, Refusal]:
-        """Chunks of one step are under way together: the connection keeps their order."""
-        chunks = [step[at : at + CHUNK] for at in range(0, len(step), CHUNK)]
-        codes: list[str] = []
-        for at in range(0, len(chunks), CHUNKS_IN_FLIGHT):
-            some = chunks[at : at + CHUNKS_IN_FLIGHT]
-            calls = (report(self._backend, run_id, [report_of(one) for one in chunk]) for chunk in some)
-            codes += [code for answer in await asyncio.gather(*calls) for code in answer]
+    async def _report(self, run_id: str, step: Sequence[Sourced[Report]]) -> dict[str, Refusal]:
         refused: dict[str, Refusal] = {}
+        codes = await self._report_chunks(run_id, [one.said for one in step])
         for one, code in zip(step, codes, strict=True):
             if code == "cancel_wanted":
-                terms = CancelTerms(Scope.EXECUTION, one.event.execution_id, allow_unknown=True)
+                terms = CancelTerms(Scope.EXECUTION, one.said.execution_id, allow_unknown=True)
                 refused |= await self._accept(run_id, one.entry_id, terms)
             elif code in _REFUSED:
                 refused[one.entry_id] = _REFUSED[code]
         return refused
+
+    async def _report_chunks(self, run_id: str, reports: Sequence[Report]) -> list[str]:
+        """Chunks of one step are under way together: the connection keeps their order."""
+        if len(reports) <= CHUNK:
+            return await report(self._backend, run_id, reports)
+        chunks = [reports[at : at + CHUNK] for at in range(0, len(reports), CHUNK)]
+        codes: list[str] = []
+        for at in range(0, len(chunks), CHUNKS_IN_FLIGHT):
+            calls = (report(self._backend, run_id, chunk) for chunk in chunks[at : at + CHUNKS_IN_FLIGHT])
+            codes += [code for answer in await asyncio.gather(*calls) for code in answer]
+        return codes
 
     # --- acks ---------------------------------------------------------------------------------------------
 
@@ -172,17 +201,15 @@ class Applier:
 
     async def _claim_and_ack(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, str]:
         """An ack of a claim whose start has not been read yet: it is the evidence of it."""
-        claims = [claim_of(one) for one in step]
-        for at in range(0, len(claims), CHUNK):
-            await report(self._backend, run_id, claims[at : at + CHUNK])
+        await self._report_chunks(run_id, [claim_of(one) for one in step])
         return await self._ack(run_id, step)
 
     async def _end_uncancelled(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, Refusal]:
         """There is no cancel to acknowledge: an end is taken for what it is, any other word has no meaning."""
-        ends = [claim_of(one, end=True) for one in step if one.event.settles]
-        for at in range(0, len(ends), CHUNK):
-            await report(self._backend, run_id, ends[at : at + CHUNK])
-        others = [one for one in step if not one.event.settles]
+        ends = [claim_of(one, end=True) for one in step if one.said.settles]
+        if ends:
+            await self._report_chunks(run_id, ends)
+        others = [one for one in step if not one.said.settles]
         return {one.entry_id: Refusal("not_cancelled", "there is no cancel of this execution") for one in others}
 
     # --- cancels ------------------------------------------------------------------------------------------

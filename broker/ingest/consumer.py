@@ -16,7 +16,7 @@ from typing import Any
 from broker.cancel.engine import Engine
 from broker.errors import BrokerError, InvalidInput
 from broker.ingest.apply import Applier, Refusal
-from broker.ingest.translate import Sourced
+from broker.ingest.translate import Said, Sourced, sourced
 from broker.observe import signals
 from broker.observe.events import (
     INGEST_CONSUMER_FORGOTTEN,
@@ -83,7 +83,7 @@ class Consumer:
         self._reader = reader
         self._applier = applier
         self._settings = settings or IngestSettings()
-        self._lanes: dict[str, list[Sourced[Event]]] = {}
+        self._lanes: dict[str, list[Sourced[Said]]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(self._settings.lanes)
         self._in_flight: dict[str, Entry] = {}
@@ -223,23 +223,27 @@ class Consumer:
         events = [(entry, event) for entry, event in read if event is not None and not isinstance(event, Refusal)]
         runs = await self._applier.runs_of([event for _, event in events])
         self._in_flight.update((entry.entry_id, entry) for entry, _ in read)
+        by_run: dict[str, list[Sourced[Said]]] = {}
         for (entry, event), run_id in zip(events, runs, strict=True):
-            self._line_up(run_id, Sourced(entry.entry_id, event))
+            by_run.setdefault(run_id, []).append(sourced(entry.entry_id, event))
+        for run_id, some in by_run.items():
+            self._line_up(run_id, some)
         refused = {entry.entry_id: event for entry, event in read if isinstance(event, Refusal)}
         dropped = [entry.entry_id for entry, event in read if event is None]
         if refused or dropped:
             self.counts.dropped += len(dropped)
             self._work(self._end([*refused, *dropped], refused), list(refused) + dropped)
 
-    def _line_up(self, run_id: str, one: Sourced[Event]) -> None:
+    def _line_up(self, run_id: str, some: list[Sourced[Said]]) -> None:
         lane = self._lanes.get(run_id)
         if lane is None:
-            lane = self._lanes[run_id] = []
-            self._work(self._keep_applying(run_id, lane), [])
-        lane.append(one)
+            self._lanes[run_id] = some
+            self._work(self._keep_applying(run_id, some), [])
+        else:
+            lane += some
 
-    async def _keep_applying(self, run_id: str, lane: list[Sourced[Event]]) -> None:
-        batch: list[Sourced[Event]] = []
+    async def _keep_applying(self, run_id: str, lane: list[Sourced[Said]]) -> None:
+        batch: list[Sourced[Said]] = []
         try:
             while lane:
                 async with self._slots:

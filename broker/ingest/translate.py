@@ -2,74 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeGuard, TypeVar
 
 from broker.protocol.events import AckEvent, CancelRequested, Event, RunCancelRequested, StatusEvent
 from broker.protocol.names import CANCEL_TEXT_LIMIT, ID_LIMIT, clean_text
 from broker.protocol.records import LATEST_US
-from broker.protocol.states import Order, is_terminal
+from broker.protocol.states import Order, Status, is_terminal, normalise
 from broker.store.claims import Ack, Holder
 from broker.store.operations import CancelTerms
 from broker.store.reports import Report, event_stamp
 
-E = TypeVar("E", bound=Event)
+Said = Report | AckEvent | CancelRequested
+"""What an event says. A status is a report at once: a lane keeps many, and an event is ten times as large."""
+S = TypeVar("S", bound=Said)
 
 
-class Sourced(NamedTuple, Generic[E]):
-    """An event and its id in the stream."""
+class Sourced(NamedTuple, Generic[S]):
+    """What an event says, and its id in the stream."""
 
     entry_id: str
-    event: E
+    said: S
 
 
-def only(kind: type[E], step: Iterable[Sourced[Event]]) -> list[Sourced[E]]:
-    """Those of one kind, in their order."""
-    return [Sourced(one.entry_id, one.event) for one in step if isinstance(one.event, kind)]
+def sourced(entry_id: str, event: Event) -> Sourced[Said]:
+    return Sourced(entry_id, report_of(entry_id, event) if isinstance(event, StatusEvent) else event)
 
 
-def steps(batch: Sequence[Sourced[Event]]) -> Iterator[list[Sourced[Event]]]:
+def steps(batch: Sequence[Sourced[Said]]) -> Iterator[list[Sourced[Said]]]:
     """What goes together, in the order of the stream: statuses, acks, and each cancel alone.
 
     A status that turns out to be a cancel ends its step: what comes after it comes after the cancel.
     """
-    step: list[Sourced[Event]] = []
+    step: list[Sourced[Said]] = []
+    kind: type[Said] | None = None
     for one in batch:
-        if step and (type(step[-1].event) is not type(one.event) or _is_cancel(step[-1].event)):
+        said = one.said
+        if type(said) is not kind and step:
             yield step
             step = []
         step.append(one)
+        kind = None if _is_cancel(said) else type(said)
     if step:
         yield step
 
 
-def _is_cancel(event: Event) -> bool:
-    if isinstance(event, StatusEvent):
-        return event.type == "execution.cancelled" and not event.worker_id
-    return isinstance(event, CancelRequested)
+def are_reports(step: Sequence[Sourced[Said]]) -> TypeGuard[Sequence[Sourced[Report]]]:
+    """A step has one kind of thing."""
+    return isinstance(step[0].said, Report)
 
 
-def stamp_of(one: Sourced[StatusEvent] | Sourced[AckEvent]) -> str:
+def are_acks(step: Sequence[Sourced[Said]]) -> TypeGuard[Sequence[Sourced[AckEvent]]]:
+    return isinstance(step[0].said, AckEvent)
+
+
+def _is_cancel(said: Said) -> bool:
+    if isinstance(said, Report):
+        return not said.worker_id and _means_cancelled(said.status)
+    return not isinstance(said, AckEvent)
+
+
+@lru_cache(maxsize=1024)
+def _means_cancelled(word: str) -> bool:
+    return normalise(word) is Status.CANCELLED
+
+
+def stamp_of(entry_id: str, occurred_us: int | None) -> str:
     """When it was so: what the event says, but never later than it was published; the stream id decides ties."""
-    ms, _, number = one.entry_id.partition("-")
+    ms, _, number = entry_id.partition("-")
     published_us = min(int(ms) * 1000 + 999, LATEST_US)
-    occurred_us = min(one.event.occurred_us or published_us, published_us)
-    created = isinstance(one.event, StatusEvent) and (one.event.type == "execution.created" or not one.event.word)
-    return event_stamp(0 if created else occurred_us, int(ms), int(number or 0))
+    return event_stamp(published_us if occurred_us is None else min(occurred_us, published_us), ms, number)
 
 
-def report_of(one: Sourced[StatusEvent]) -> Report:
+def report_of(entry_id: str, event: StatusEvent) -> Report:
     """A status event as the store takes it."""
-    event = one.event
-    started_us = event.started_us or (event.occurred_us if event.type == "execution.started" else None)
+    word, created = event.word, event.type == "execution.created"
+    occurred_us = event.occurred_us
+    started_us = event.started_us or (occurred_us if event.type == "execution.started" else None)
     return Report(
         event.execution_id,
-        event.word or ("pending" if event.type == "execution.created" else ""),
+        word or ("pending" if created else ""),
         event.parent_execution_id or "",
         event.agent_node_id or "",
         event.reasoner_id or "",
         str(started_us) if started_us else "",
-        stamp_of(one),
+        stamp_of(entry_id, 0 if created or not word else occurred_us),
         event.worker_id or "",
         str(event.incarnation),
         str(event.start) if event.worker_id else "",
@@ -78,11 +96,11 @@ def report_of(one: Sourced[StatusEvent]) -> Report:
 
 def claim_of(one: Sourced[AckEvent], *, end: bool = False) -> Report:
     """The claim that an ack speaks of, or its end."""
-    event = one.event
+    event = one.said
     return Report(
         event.execution_id,
         (event.outcome if event.outcome and is_terminal(event.outcome) else "cancelled") if end else "running",
-        stamp=stamp_of(one),
+        stamp=stamp_of(one.entry_id, event.occurred_us),
         worker_id=event.worker_id,
         incarnation=str(event.incarnation),
         start=str(event.start),
@@ -91,12 +109,12 @@ def claim_of(one: Sourced[AckEvent], *, end: bool = False) -> Report:
 
 def holder_of(one: Sourced[AckEvent]) -> Holder:
     """Who acknowledges."""
-    return Holder(one.event.worker_id, one.event.incarnation)
+    return Holder(one.said.worker_id, one.said.incarnation)
 
 
 def ack_of(one: Sourced[AckEvent]) -> Ack:
     """What is said of the cancel."""
-    event = one.event
+    event = one.said
     return Ack(event.execution_id, event.start, event.seq, event.disposition, event.outcome or "", event.detail or "")
 
 

@@ -76,13 +76,7 @@ class StatusEvent(_Event):
     @property
     def word(self) -> str:
         """The status as it is to be recorded: the type decides, the word refines. Empty: none was said."""
-        said = (self.status or "").strip()
-        expected = _WORDS[self.type]
-        if expected is None:
-            return said
-        if not said:
-            return expected
-        return said if normalise(said) == expected or _refines(said, expected) else expected
+        return _word(self.type, self.status or "")
 
 
 _WORDS: dict[str, str | None] = {
@@ -93,6 +87,16 @@ _WORDS: dict[str, str | None] = {
     "execution.failed": Status.FAILED.value,
     "execution.cancelled": Status.CANCELLED.value,
 }
+
+
+@lru_cache(maxsize=1024)  # there are few of them, and an event has one
+def _word(kind: str, status: str) -> str:
+    said, expected = status.strip(), _WORDS[kind]
+    if expected is None:
+        return said
+    if not said:
+        return expected
+    return said if normalise(said) == expected or _refines(said, expected) else expected
 
 
 def _refines(said: str, expected: str) -> bool:
@@ -155,6 +159,7 @@ class RunCancelRequested(_CancelRequested):
 CancelRequested = TargetCancelRequested | RunCancelRequested
 Event = StatusEvent | AckEvent | TargetCancelRequested | RunCancelRequested
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
+_validate = _ADAPTER.validator.validate_json
 
 
 class _Envelope(BaseModel):
@@ -173,7 +178,7 @@ def parse_event(payload: bytes | str) -> Event | None:
     if len(raw) > EVENT_LIMIT_BYTES:
         raise InvalidInput(f"event of {len(raw)} bytes: allowed are up to {EVENT_LIMIT_BYTES}")
     try:
-        event = _ADAPTER.validate_json(raw)
+        event: Event = _validate(raw)
     except ValidationError as error:
         if _is_of_the_future(raw):
             return None
@@ -195,8 +200,9 @@ def to_us(time: str | None, field: str) -> int | None:
 
 def _check(event: Event) -> None:
     """What no pattern says: a well-formed text may be no time (month 13), and a worker id the broker's own."""
-    to_us(event.occurred_at, "occurred_at")
-    if isinstance(event, StatusEvent):
+    if event.occurred_at:
+        to_us(event.occurred_at, "occurred_at")
+    if isinstance(event, StatusEvent) and event.started_at:
         to_us(event.started_at, "started_at")
     if isinstance(event, StatusEvent | AckEvent) and event.worker_id:
         check_worker_id(event.worker_id)

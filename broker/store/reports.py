@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from broker.protocol.records import escape
@@ -28,7 +29,7 @@ class Report(NamedTuple):
     start: str = ""
 
 
-def event_stamp(occurred_us: int, ms: int = 0, number: int = 0) -> str:
+def event_stamp(occurred_us: int, ms: str = "0", number: str = "0") -> str:
     """When it was so, then the two parts of the stream id, which decide between equal times."""
     return f"{occurred_us},{ms},{number}"
 
@@ -38,14 +39,15 @@ async def report(backend: Backend, run_id: str, reports: Sequence[Report]) -> li
 
     Who calls has noted the executions in the index before. Operations that are open again are due at once.
     """
-    fields = [
-        field
-        for one in reports
-        for field in (one.execution_id, escape(one.status), *one[2:4], escape(one.reasoner_id), *one[5:])
-    ]
+    fields: list[str] = []
+    for execution_id, status, parent, agent_node, reasoner, *others in reports:
+        fields += (execution_id, _escaped(status), parent, agent_node, _escaped(reasoner), *others)
     _, reopened, *codes = await backend.on_run(
         backend.scripts.report_status, run_id, *fields, run_id=run_id, channels=backend.keys.channels(run_id)
     )
     for cancel_id in dict.fromkeys(reopened):
         await backend.commands.command("ZADD", backend.keys.work_list, "0", f"{run_id}|{cancel_id}")
     return [str(code) for code in codes]
+
+
+_escaped = lru_cache(maxsize=4096)(escape)  # few words, and short ones, that every event has
