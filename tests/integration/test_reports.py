@@ -28,7 +28,7 @@ def said(
     created: bool = False,
 ) -> Report:
     """Said at the `at`th microsecond of an hour, by a stranger or by a holder."""
-    stamp = event_stamp(0 if created else 1_000_000 + at, 1, at)
+    stamp = event_stamp(0 if created else 1_000_000 + at, "1", str(at))
     return Report(
         execution_id, status, parent_execution_id=parent, stamp=stamp, worker_id=by, start=str(start) if by else ""
     )
@@ -73,9 +73,9 @@ async def test_among_statuses_that_end_nothing_the_time_decides(order: tuple[int
 
 
 async def test_of_two_at_the_same_time_the_later_in_the_stream_decides(parts: Parts) -> None:
-    first = Report("x", "running", stamp=event_stamp(5, 7, 1))
-    second = Report("x", "paused", stamp=event_stamp(5, 7, 2))
-    third = Report("x", "waiting", stamp=event_stamp(5, 8, 0))
+    first = Report("x", "running", stamp=event_stamp(5, "7", "1"))
+    second = Report("x", "paused", stamp=event_stamp(5, "7", "2"))
+    third = Report("x", "waiting", stamp=event_stamp(5, "8", "0"))
     assert await say(parts, second, first, third, second) == ["changed", "kept", "changed", "kept"]
     assert await parts.status(RUN, "x") == "waiting"
 
