@@ -19,7 +19,15 @@ from broker.errors import InvalidInput, NotFound
 from broker.figures import Figures
 from broker.ingest.dead import DeadPage, list_dead, replay_dead
 from broker.ingest.publish import Published, publish_events
-from broker.protocol.names import CANCEL_TEXT_LIMIT, check_id, check_worker_id, clean_text, lone_run, public_run
+from broker.protocol.names import (
+    CANCEL_TEXT_LIMIT,
+    check_id,
+    check_position,
+    check_worker_id,
+    clean_text,
+    lone_run,
+    public_run,
+)
 from broker.protocol.records import AuditEntry, as_stamp
 from broker.protocol.registration import Execution
 from broker.protocol.states import Scope
@@ -238,9 +246,18 @@ class Broker:
             raise NotFound(f"execution {execution_id} not found")
         return run_id
 
-    async def audit(self, run_id: str) -> tuple[AuditEntry, ...]:
-        """Who asked for what in this run, when and why, and how it ended; oldest first. Raises NotFound."""
-        return await self._replica.survey.audit(check_id(run_id, "run_id"))
+    async def audit(
+        self, run_id: str, *, cursor: str | None = None, limit: int | None = None
+    ) -> tuple[AuditEntry, ...]:
+        """Who asked for what in this run, when and why, and how it ended; oldest first. Raises NotFound.
+
+        About the last 1,000 entries are kept. With `limit` at most so many, those behind `cursor`: the `position`
+        of the last entry that was read.
+        """
+        if limit is not None:
+            _page(0, limit)
+        after = "" if cursor is None else check_position(cursor, "cursor")
+        return await self._replica.survey.audit(check_id(run_id, "run_id"), after, limit)
 
     async def publish_events(self, events: Sequence[object]) -> tuple[Published, ...]:
         """Appends control-plane events to the stream (protocol/README.md), and answers for each of them."""

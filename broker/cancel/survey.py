@@ -18,7 +18,7 @@ from broker.protocol.names import public_run
 from broker.protocol.records import AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
 from broker.protocol.states import Scope, is_terminal
 from broker.store.operations import Operations
-from broker.store.reads import Reads
+from broker.store.reads import PAGE, Reads
 
 log = get_logger("broker.cancel")
 
@@ -130,11 +130,13 @@ class Survey:
             log.warning(REPORT_COUNT_FAILED, run_id=run_id, error=str(error))
             return None
 
-    async def audit(self, run_id: str) -> tuple[AuditEntry, ...]:
-        """The run's log, oldest first; about the last 1,000 entries are kept. Raises NotFound."""
+    async def audit(self, run_id: str, after: str = "", limit: int | None = None) -> tuple[AuditEntry, ...]:
+        """The run's log behind the position `after`, oldest first; without a limit all of it. Raises NotFound."""
         found: list[AuditEntry] = []
-        while page := await self._reads.log(run_id, found[-1].position if found else ""):
+        while page := await self._reads.log(run_id, found[-1].position if found else after, limit or PAGE):
             found += page
+            if limit is not None:
+                break
         if not found and not (await self._reads.run_state(run_id)).exists:
             raise NotFound(f"run {public_run(run_id)} not found")
         return tuple(found)

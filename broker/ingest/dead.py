@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from broker.errors import InvalidInput, NotFound
+from broker.protocol.names import check_position
 from broker.store.streams import DeadEntry as DeadEntry  # noqa: PLC0414 - pages of it leave this layer
 from broker.store.streams import EventStream
 
 PAGE_LIMIT = 1000
-_DEAD_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")  # as far as every such number is one for Redis
 
 
 class DeadPage(NamedTuple):
@@ -49,6 +48,4 @@ async def replay_dead(stream: EventStream, dead_ids: Sequence[str]) -> dict[str,
 
 def check_dead_id(value: str) -> str:
     """Raises InvalidInput."""
-    if not _DEAD_ID.fullmatch(value):
-        raise InvalidInput(f"dead event id {value[:60]!r}: allowed are ids of the stream, such as 1795342312489-0")
-    return value
+    return check_position(value, "dead event id")

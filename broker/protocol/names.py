@@ -23,6 +23,7 @@ MESSAGE_TEXT_LIMIT = 120
 
 _ID = re.compile(r"[A-Za-z0-9._:-][A-Za-z0-9._:@-]{0,199}")
 _SHOWN = 60
+_POSITION = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _LONE = "@"
 _COUNTER = ":inc"
 
@@ -53,6 +54,13 @@ def lone_run(execution_id: str) -> str:
 def public_run(run_key: str) -> str | None:
     """The run id to show for a run key: None for an execution without a run, so that answers omit it."""
     return None if run_key.startswith(_LONE) else run_key
+
+
+def check_position(value: str, what: str) -> str:
+    """The id of an entry of a stream, as far as every such number is one for Redis. Raises InvalidInput."""
+    if not _POSITION.fullmatch(value):
+        raise InvalidInput(f"{what} {value[:60]!r}: allowed are ids of the stream, such as 1795342312489-0")
+    return value
 
 
 def clean_text(value: object, field: str, limit: int) -> str | None:

@@ -253,7 +253,7 @@ def _cursor(cursor: int | None) -> str | None:
     return None if cursor is None else str(cursor)
 
 
-def audit_answer(run_id: str, entries: Sequence[AuditEntry]) -> http.AuditAnswer:
+def audit_answer(run_id: str, entries: Sequence[AuditEntry], next_cursor: str | None) -> http.AuditAnswer:
     listed = [
         http.AuditEntryAnswer(
             at=rfc3339(as_time(one.at_us)),
@@ -265,7 +265,7 @@ def audit_answer(run_id: str, entries: Sequence[AuditEntry]) -> http.AuditAnswer
         )
         for one in entries
     ]
-    return http.AuditAnswer(run_id=run_id, entries=listed)
+    return http.AuditAnswer(run_id=run_id, entries=listed, next_cursor=next_cursor)
 
 
 def events_answer(published: Sequence[Published]) -> http.EventsAnswer:

@@ -10,6 +10,8 @@ from broker.errors import InvalidInput
 from broker.protocol.http.requests import PAGE_LIMIT
 
 Cursor = Annotated[str | None, Query(max_length=20, description="`next_cursor` of the page before")]
+PositionCursor = Annotated[str | None, Query(max_length=41, description="`next_cursor` of the page before")]
+"""A place in a stream."""
 Limit = Annotated[int, Query(ge=1, le=PAGE_LIMIT, description="how many at once")]
 
 

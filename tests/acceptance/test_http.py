@@ -225,6 +225,29 @@ def test_the_log_says_who_asked(http: httpx.Client) -> None:
     assert http.get("/api/v1/runs/nope/log").status_code == 404
 
 
+def test_the_log_comes_in_pages(http: httpx.Client) -> None:
+    """A reader without a cursor gets what it got before: about as much as is kept."""
+    register(http, "run-1", ROOT)
+    cancel(http)
+    whole = http.get("/api/v1/runs/run-1/log").json()
+    assert "next_cursor" not in whole
+    assert [one["event"] for one in whole["entries"]] == ["requested", "published"]
+    read, cursor = [], None
+    for _ in range(len(whole["entries"])):
+        page = http.get("/api/v1/runs/run-1/log", params={"limit": 1} | ({"cursor": cursor} if cursor else {})).json()
+        read += page["entries"]
+        cursor = page["next_cursor"]
+    assert read == whole["entries"]
+    assert http.get("/api/v1/runs/run-1/log", params={"limit": 1, "cursor": cursor}).json()["entries"] == []
+
+
+@pytest.mark.parametrize("cursor", ["", "0", "1-", "x-1", "1-1-1", "9" * 20 + "-0", "(1-1", "\u0661-\u0661"])
+def test_a_cursor_of_the_log_that_is_none_is_refused(http: httpx.Client, cursor: str) -> None:
+    register(http, "run-1", ROOT)
+    answer = http.get("/api/v1/runs/run-1/log", params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_input")
+
+
 @pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
 def test_events_are_accepted_one_by_one(http: httpx.Client, kind: str) -> None:
     events = [{"v": 1, "type": "execution.created", "run_id": "run-1", "execution_id": "a"}, {"v": 1, "type": "odd"}]

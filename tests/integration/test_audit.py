@@ -79,6 +79,13 @@ async def test_the_log_is_read_in_pages(b: broker.Broker, parts: Parts) -> None:
         assert len(page) <= 4
         read += page
     assert tuple(read) == everything
+    first = await b.audit(RUN, limit=5)
+    rest = await b.audit(RUN, cursor=first[-1].position, limit=1000)
+    assert (len(first), first + rest) == (5, everything)
+    assert await b.audit(RUN, cursor=first[-1].position) == rest
+    for limit in (0, -1, 1001):
+        with pytest.raises(broker.InvalidInput):
+            await b.audit(RUN, limit=limit)
 
 
 async def test_a_run_that_nobody_cancelled_has_an_empty_log_and_an_unknown_one_none(b: broker.Broker) -> None:

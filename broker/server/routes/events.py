@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,12 +21,10 @@ from broker.server.answers import dead_events_answer, events_answer, respond
 from broker.server.auth import Guarded, needs
 from broker.server.context import broker_of
 from broker.server.documents import DEAD_EVENTS, EVENTS, EVENTS_BODY, REPLAYED, documented
-from broker.server.paging import Limit
+from broker.server.paging import Limit, PositionCursor
 from broker.server.tokens import Right
 
 router = APIRouter(prefix="/api/v1", route_class=Guarded)
-
-After = Annotated[str | None, Query(max_length=41, description="`next_cursor` of the page before")]
 
 _LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
@@ -55,7 +52,7 @@ async def publish(request: Request) -> Response:
     responses=documented(DeadEventsAnswer, DEAD_EVENTS, (400,)),
     openapi_extra=needs(Right.OBSERVE),
 )
-async def dead(request: Request, cursor: After = None, limit: Limit = PAGE_LIMIT) -> Response:
+async def dead(request: Request, cursor: PositionCursor = None, limit: Limit = PAGE_LIMIT) -> Response:
     """Oldest first; about 10,000 are kept."""
     return respond(dead_events_answer(await broker_of(request).dead_events(cursor, limit)))
 

@@ -16,7 +16,7 @@ from broker.server.answers import audit_answer, respond, run_answer
 from broker.server.auth import Guarded, needs
 from broker.server.context import broker_of
 from broker.server.documents import AUDIT, REGISTER_BODY, REGISTERED, RUN, documented
-from broker.server.paging import Cursor, Limit, start_of
+from broker.server.paging import Cursor, Limit, PositionCursor, start_of
 from broker.server.tokens import Right
 
 router = APIRouter(prefix="/api/v1", route_class=Guarded)
@@ -59,9 +59,10 @@ async def run(request: Request, run_id: str, cursor: Cursor = None, limit: Limit
     responses=documented(AuditAnswer, AUDIT, (400, 404)),
     openapi_extra=needs(Right.OBSERVE),
 )
-async def log(request: Request, run_id: str) -> Response:
-    """Oldest first; about the last 1,000 entries are kept."""
-    return respond(audit_answer(run_id, await broker_of(request).audit(run_id)))
+async def log(request: Request, run_id: str, cursor: PositionCursor = None, limit: Limit = PAGE_LIMIT) -> Response:
+    """Oldest first; about the last 1,000 entries are kept. What is decided meanwhile is on the last page."""
+    entries = await broker_of(request).audit(run_id, cursor=cursor, limit=limit)
+    return respond(audit_answer(run_id, entries, next_cursor=entries[-1].position if len(entries) == limit else None))
 
 
 def sort_out(requested: list[ExecutionRequest]) -> tuple[list[Execution], list[RefusedAnswer]]:
