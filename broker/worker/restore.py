@@ -73,6 +73,15 @@ class Restorer:
             self._restoring.cancel()
         self._restoring = asyncio.get_running_loop().create_task(self._insist(), name="broker-restore")
 
+    async def said(self) -> None:
+        """Returns when everything is said, at once where nothing is to be: no start goes out in between.
+
+        A server that has lost its data counts claims from 1 again: a start would be given the number of a claim that
+        has ended, and the end of that, said again, would free it.
+        """
+        while self._restoring is not None and not self._restoring.done():
+            await asyncio.wait([self._restoring])
+
     async def close(self) -> None:
         if self._restoring is not None:
             self._restoring.cancel()
@@ -118,7 +127,11 @@ class Restorer:
         return codes
 
     async def _say_ends(self, ended: Sequence[Ended]) -> None:
-        """Each claim first, where the record of it is lost: an end is proved only by the holder of the claim."""
+        """Each claim first, where the record of it is lost: an end is proved only by the holder of the claim.
+
+        Not of what is held again: whatever number its new claim has, that end is none of it.
+        """
+        ended = [one for one in ended if one.claim.execution_id not in self._held]
         for run_id, claims in _by_run((one.run_id, one.claim) for one in ended).items():
             await self._restore_run(run_id, claims)
         await asyncio.gather(*(self._claims.finish(one.run_id, self._holder, one.end) for one in ended))

@@ -11,8 +11,12 @@ import pytest
 import broker
 from broker.cancel import reassert
 from broker.protocol.records import OperationRecord
+from broker.store.claims import Claim, End, Holder
+from broker.worker.held import Held
+from broker.worker.restore import Restorer
 from tests.support.fleet import RUN, Body, Fleet, open_fleet
 from tests.support.observer import observing
+from tests.support.parts import HOLDER, Parts
 from tests.support.points import PATIENCE_S, holding, recording
 from tests.support.redis_server import RedisServer, find_program
 from tests.support.wait import wait_until
@@ -219,3 +223,39 @@ async def test_t08_a_server_that_kept_everything_is_walked_again_and_nobody_is_t
         await fleet.parts.sweep_now(RUN, cancel_id)
         report = await fleet.control.report(RUN)
         assert (report.state, report.dispositions) == ("settled", {"stopped": 1})
+
+
+# --- without a fleet: what the scripts make of it -----------------------------------------------------------------
+
+
+def nothing(*_: object) -> None:
+    """Nobody is told."""
+
+
+async def test_t08_the_end_of_a_claim_is_not_said_again_of_what_is_held_again(parts: Parts) -> None:
+    """The new server counts claims from 1 again: the end of the first would free the second. Found by the model."""
+    held: dict[str, Held] = {}
+    restorer = Restorer(parts.claims, HOLDER, "", held, found=nothing, superseded=nothing)
+    for one in ("x", "y"):
+        restorer.note_end(Held(RUN, one, "", "", nothing, start=1), End(one, 1, "queued", "ended_itself"))
+    answer = await parts.start(RUN, "x")
+    assert (answer.code, answer.start) == ("claimed", 1)
+    held["x"] = Held(RUN, "x", "", "", nothing)  # that answer is under way
+    restorer.server_changed()
+    await restorer.said()
+    records = await parts.reads.executions(RUN)
+    assert {one: (record.claimed, record.status) for one, record in records.items()} == {
+        "x": (True, "running"), "y": (False, "queued"),
+    }  # fmt: skip
+
+
+async def test_t08_a_claim_that_is_newer_than_what_was_kept_stands_again(parts: Parts) -> None:
+    """Kept: claim 1. Lost: that it was given back, and claim 2."""
+    await parts.start(RUN, "x")
+    epoch = (await parts.reads.run_state(RUN)).epoch
+    newer = Holder("worker-2", 1)
+    assert await parts.claims.restore(RUN, newer, "", [Claim("x", "", "", 2)]) == {"x": "restored"}
+    assert (await parts.reads.run_state(RUN)).epoch == epoch + 1, "whoever holds claim 1 looks for a newer one"
+    assert await parts.claims.restore(RUN, HOLDER, "", [Claim("x", "", "", 1)]) == {"x": "superseded"}
+    assert await parts.finish(RUN, "x", status="done", disposition="ended_itself") == "late"
+    assert await parts.finish(RUN, "x", start=2, status="done", disposition="ended_itself", holder=newer) == "ended"

@@ -114,7 +114,8 @@ def canonical_operation(raw: str, now_us: int) -> str:
     fields = json.loads(raw)
     for name in ("requested_at_us", "deadline_us", "give_up_us"):
         fields[name] = STAMP
-    fields["settled_at_us"], fields["settle_after_us"] = fields["settled_at_us"] and STAMP, FREE
+    fields["settled_at_us"] = fields["settled_at_us"] and STAMP
+    fields["settle_after_us"] = LEASED if int(fields["settle_after_us"]) > now_us + 1_000_000 else FREE
     fields["v"], fields["fence"], fields["driver"] = "1", "1", "d"
     fields["lease_until_us"] = LEASED if int(fields["lease_until_us"]) > now_us + 1_000_000 else FREE
     return json.dumps(fields, sort_keys=True, separators=(",", ":"))

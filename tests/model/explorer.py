@@ -17,6 +17,7 @@ from tests.model.faults import fault_steps
 from tests.model.game import Game
 from tests.model.hearing import hearing_steps
 from tests.model.invariants import check_end, check_state, check_step
+from tests.model.losses import loss_steps
 from tests.model.state import Broken, State, Step
 from tests.model.sweep import sweep_steps
 from tests.model.worker import worker_steps
@@ -54,6 +55,7 @@ def next_steps(game: Game, state: State) -> Iterator[Step]:
         yield from hearing_steps(game, state, number)
         yield from fault_steps(game, state, number)
     yield from control_plane_steps(game, state)
+    yield from loss_steps(game, state)
 
 
 def explore(game: Game, limit: int = 1_000_000, *, deepest_first: bool = False) -> Explored:

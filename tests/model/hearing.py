@@ -25,7 +25,7 @@ def hearing_steps(game: Game, state: State, number: int) -> Iterator[Step]:
         heard = worker._replace(inbox=worker.inbox - {one})
         if state.budget.drops:
             yield Step(f"{who}: message to {one} dropped", state.with_worker(number, heard).spend("drops"), fair=False)
-        yield Step(f"{who} hears {one}", state.with_worker(number, _look(game, state.contents, heard, {one})))
+        yield Step(f"{who} hears {one}", state.with_worker(number, look(game, state.contents, heard, {one})))
     if not worker.connected:
         back = worker._replace(connected=True, unconfirmed=True)
         yield Step(f"{who} reconnects", state.with_worker(number, back))
@@ -45,7 +45,7 @@ def _on_confirmed(game: Game, contents: Contents, worker: Worker) -> Worker:
     if again:
         polled = worker.polled and (False, worker.polled[1])
         worker = worker._replace(fresh=contents.epoch == "0", polled=polled)
-    return _look(game, contents, worker, again) if "reconcile" in game.world.paths else worker
+    return look(game, contents, worker, again) if "reconcile" in game.world.paths else worker
 
 
 def _poll(game: Game, state: State, number: int) -> Iterator[Step]:
@@ -71,7 +71,7 @@ def _poll(game: Game, state: State, number: int) -> Iterator[Step]:
 
 def _read(game: Game, contents: Contents, worker: Worker, held: frozenset[str]) -> Worker:
     """Intents, then claims (`Ghosts.look`): a newer one ends ours; a closed one is told that it lives."""
-    worker = _look(game, contents, worker, held)
+    worker = look(game, contents, worker, held)
     for hold in worker.holds:
         record = contents.records.get(hold.execution_id)
         if hold.execution_id not in held or record is None or hold.start == 0 or hold.phase is Phase.ENDING:
@@ -83,7 +83,7 @@ def _read(game: Game, contents: Contents, worker: Worker, held: frozenset[str]) 
     return worker
 
 
-def _look(game: Game, contents: Contents, worker: Worker, execution_ids: set[str] | frozenset[str]) -> Worker:
+def look(game: Game, contents: Contents, worker: Worker, execution_ids: set[str] | frozenset[str]) -> Worker:
     """`Intents._read`."""
     for one in execution_ids:
         hold, intent = worker.hold(one), contents.intent.get(one)

@@ -10,6 +10,7 @@ from broker.protocol.records import ExecutionRecord, OperationRecord
 from broker.protocol.states import Disposition, Status, is_terminal, normalise
 from tests.model.contents import RUN, STAMP, Contents
 from tests.model.game import Game
+from tests.model.losses import LOSS, SAID_AGAIN
 from tests.model.state import Broken, Hold, Phase, State, Step
 
 # --- after a step ---------------------------------------------------------------------------------
@@ -18,6 +19,8 @@ from tests.model.state import Broken, Hold, Phase, State, Step
 def check_step(before: State, step: Step) -> None:
     """Raises Broken where the step did what no step may do."""
     after = step.state
+    if step.verb == LOSS:
+        return
     if step.verb in ("claimed", "refused"):
         _check_start(after.contents, step)
     if step.verb == "claimed":
@@ -51,7 +54,7 @@ def _check_ranks(before: Contents, after: Contents, step: Step) -> None:
     for one, ack in before.ack.items():
         was, now = disposition_of(ack), disposition_of(after.ack.get(one))
         unproved = was is Disposition.ENDED_ITSELF and ack.slot == ""  # an end that no holder has reported
-        if now.rank < was.rank and not ((was.replaceable or unproved) and step.verb in ("event", "ack")):
+        if now.rank < was.rank and not ((was.replaceable or unproved) and step.verb in ("event", "ack", SAID_AGAIN)):
             raise Broken("rank_never_falls", f"{one} was {was} and is {now}")
 
 
@@ -77,6 +80,8 @@ def _is_proved(before: State, execution_id: str, disposition: Disposition, step:
         return not told and _had_not_begun(before.contents.records.get(execution_id))
     if disposition is Disposition.LOST:
         return _is_proved_lost(before, execution_id)
+    if step.verb == SAID_AGAIN:
+        return any(one[0] == execution_id for worker in before.workers for one in worker.ended)
     said_by = ("finish", "event") if disposition is Disposition.ENDED_ITSELF else ("finish",)
     return step.execution_id == execution_id and step.verb in said_by
 
@@ -110,15 +115,17 @@ def _check_end(before: Contents, after: Contents, step: Step) -> None:
 def check_state(game: Game, state: State) -> None:
     """Raises Broken where a claim of the broker is wrong now."""
     running = dict(_running(state))
+    unmet = {hold.execution_id for one in state.workers for hold in one.holds if not one.met or hold.before_loss}
     for operation in state.contents.operations.values():
         reported = _still_running(state.contents, operation)
         for one, who in running.items():
             if not state.contents.in_scope(one, operation):
                 continue
-            if operation.state == "settled":
+            waited = one not in unmet or int(operation.cancel_id[1:]) in state.asserted
+            if operation.state == "settled" and waited:
                 detail = f"{operation.cancel_id} is settled, {one} runs on {who}"
                 raise Broken("never_settled_while_covered_body_runs", detail)
-            if one not in reported:
+            if one not in reported and one not in unmet:
                 detail = f"{one} runs on {who}, {operation.cancel_id} does not name it"
                 raise Broken("nothing_missing_from_the_report", detail)
     if any(hold.interrupted for worker in state.workers for hold in worker.holds):
@@ -143,7 +150,8 @@ def _running(state: State) -> Iterator[tuple[str, str]]:
 def _is_current(contents: Contents, hold: Hold) -> bool:
     if hold.phase not in (Phase.ANSWERED, Phase.RUNNING) or not max(hold.start, hold.answer):
         return False
-    return max(hold.start, hold.answer) >= int(contents.records[hold.execution_id].start)
+    record = contents.records.get(hold.execution_id)
+    return record is None or max(hold.start, hold.answer) >= int(record.start)
 
 
 @lru_cache(maxsize=20_000)
@@ -174,7 +182,7 @@ def _check_told(contents: Contents, number: int, hold: Hold) -> None:
         return
     intent = contents.intent.get(one)
     cancelled = contents.covered_by_gate(one) or f"={one}" in contents.gate or intent is not None
-    slot = contents.records[one].slot
+    slot = contents.records[one].slot if one in contents.records else ""
     superseded = hold.start > 0 and slot != "" and contents.worker_of_slot[slot] != f"w{number}"
     if (cancelled or superseded) and not hold.applied and not hold.told:
         why = "a newer claim has replaced it" if superseded else "it is cancelled"

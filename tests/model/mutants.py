@@ -171,5 +171,10 @@ MUTANTS = (
     Mutant("cooperative after forced is a duplicate", "force", (FORCED,), (
         Patch("(force == '1' or forced == '1')", "(force == '1')"),), off="force_dedupe"),
     Mutant("proof of death is a state", "declared dead by mistake, then dead", (SETTLES,), off="proof_is_state"),
+    Mutant("what is asserted again settles only when its workers could speak", "data loss", (RUNS,),
+           off="settles_after_loss"),
+    Mutant("workers say again what they hold", "data loss", (RUNS, REPORT, TOLD), off="restore"),
+    Mutant("an end of before a data loss is none of what is held again", "data loss, given back", (RUNS, REPORT),
+           off="held_again"),
     Mutant("settled entries stay on the list", "late parent", (SETTLES,), off="settled_stay_listed"),
 )  # fmt: skip

@@ -39,6 +39,8 @@ class Hold(NamedTuple):
     superseded: bool = False
     by_event: bool = False
     remote: bool = False
+    before_loss: bool = False
+    """Redis has lost data while its `start` was under way."""
     announced: bool = False
     seq: int = 0
     outcome: tuple[str, str] = ("", "")
@@ -73,6 +75,10 @@ class Worker(NamedTuple):
     holds: tuple[Hold, ...] = ()
     inbox: frozenset[str] = frozenset()
     outbox: frozenset[Said] = frozenset()
+    met: bool = True
+    """It has said again what it holds since Redis lost data."""
+    ended: frozenset[tuple[str, int, str, str]] = frozenset()
+    """Ends that were written down: execution, start, status, disposition."""
 
     def hold(self, execution_id: str) -> Hold | None:
         return next((one for one in self.holds if one.execution_id == execution_id), None)
@@ -135,6 +141,11 @@ class State(NamedTuple):
     foreign: frozenset[str] = frozenset()
     lost_once: frozenset[str] = frozenset()
     inserting: frozenset[int] = frozenset()
+    to_assert: frozenset[int] = frozenset()
+    """What its openers are to assert again after a loss."""
+    asserted: frozenset[int] = frozenset()
+    saved: Contents | None = None
+    """What is left after a loss, if not nothing."""
 
     def with_worker(self, number: int, worker: Worker) -> State:
         return self._replace(workers=(*self.workers[:number], worker, *self.workers[number + 1 :]))

@@ -58,9 +58,11 @@ def _hold_steps(game: Game, state: State, number: int, hold: Hold) -> Iterator[S
     if not hold.subscribed and worker.connected and not hold.remote:
         yield Step(f"{who} confirmed", _confirm(game, state, number, hold))
     if hold.phase is Phase.CONFIRMED or (hold.phase is Phase.SUBSCRIBING and "confirm" not in game.world.paths):
-        yield from _start(game, state, number, hold)
+        if worker.met or hold.before_loss:  # `Restorer.said`; one that is under way is sent again
+            yield from _start(game, state, number, hold)
     elif hold.phase is Phase.ANSWERED:
-        yield Step(f"{who} begins", state.with_worker(number, _begin(game, worker, hold)))
+        begun = _begin(game, worker, hold)
+        yield Step(f"{who} begins", state.with_worker(number, begun._replace(met=begun.met and not hold.before_loss)))
     elif hold.phase is Phase.RUNNING:
         yield from _body(game, state, number, hold, execution)
     elif hold.phase is Phase.ENDING:
@@ -110,7 +112,7 @@ def _call_start(game: Game, state: State, number: int, one: str, supersedes: str
 
 def _begin(game: Game, worker: Worker, hold: Hold) -> Worker:
     """`Intents.begin`: what was heard before the claim was known is applied now."""
-    begun = hold._replace(phase=Phase.RUNNING, start=hold.answer, early=None)
+    begun = hold._replace(phase=Phase.RUNNING, start=hold.answer, early=None, before_loss=False)
     worker = worker.with_hold(begun)
     return worker if hold.early is None else apply(game, worker, begun, hold.early)
 
@@ -150,7 +152,10 @@ def _finish(game: Game, state: State, number: int, hold: Hold) -> Iterator[Step]
         twice = twice._replace(outbox=twice.outbox | {Said(one, hold.start, 0, status)})
         after_twice = after.with_worker(number, twice).spend("lost_answers")
         yield Step(f"{name}, and is on its way again", after_twice, fair=False, verb=verb, execution_id=one)
-    yield Step(name, after.with_worker(number, after.workers[number].without(one)), verb=verb, execution_id=one)
+    gone = after.workers[number].without(one)
+    if game.world.budget.losses:  # `Restorer.note_end`
+        gone = gone._replace(ended=gone.ended | {(one, hold.start, status, disposition)})
+    yield Step(name, after.with_worker(number, gone), verb=verb, execution_id=one)
 
 
 def _ack(game: Game, state: State, number: int, said: Said) -> Step:

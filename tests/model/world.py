@@ -68,6 +68,9 @@ class Budget(NamedTuple):
     lost_answers: int = 0
     declared: int = 0
     restarts: int = 0
+    losses: int = 0
+    """Redis loses everything, or what came after it had last saved."""
+    saves: int = 0
     again: int = 0
     """Redeliveries of what was heard already."""
 

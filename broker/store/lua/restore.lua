@@ -16,15 +16,15 @@
 local slot = worker_slot(worker_id)
 local reopened = {}
 
--- Where it stands, or what stands against it; nil where the claim is lost.
+-- Where it stands, or what stands against it; nil where the claim is lost: what was kept is older than it.
 local function known(e, claim)
+  if tonumber(e.start) < tonumber(claim) then
+    return nil
+  end
   if has_open_claim(e) then
     return holds(e, slot, incarnation, claim) and 'held' or 'superseded'
   end
-  if tonumber(e.start) >= tonumber(claim) then
-    return e.start == claim and 'ended' or 'superseded'
-  end
-  return nil
+  return e.start == claim and 'ended' or 'superseded'
 end
 
 -- It was settled as one that nobody holds, or was told before its claim was lost: it is told like a running one.
@@ -60,6 +60,9 @@ local function restore(execution_id, said, claim)
     set_status(e, 'running')
   elseif is_seen_to_run(e) then
     mark_end(e, ENDED)
+  end
+  if has_open_claim(e) then
+    redis.call('HINCRBY', run_key, 'epoch', 1)
   end
   e.slot, e.incarnation, e.start, e.started_us = slot, incarnation, claim, now_us
   save_execution(execution_id, e)
