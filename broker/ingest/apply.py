@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from broker.cancel.engine import Engine
 from broker.errors import (
@@ -17,6 +16,7 @@ from broker.errors import (
     StoreRefused,
     TreeTooDeep,
 )
+from broker.ingest.reading import Refusal
 from broker.ingest.translate import (
     Said,
     Sourced,
@@ -30,7 +30,7 @@ from broker.ingest.translate import (
 )
 from broker.observe.events import INGEST_CANCEL_ACCEPTED, INGEST_CANCEL_TERMINAL, INGEST_REFUSED
 from broker.observe.log import get_logger
-from broker.protocol.events import AckEvent, CancelRequested, Event, RunCancelRequested
+from broker.protocol.events import AckEvent, CancelRequested
 from broker.protocol.names import lone_run
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
@@ -46,13 +46,6 @@ _PASSING = ("OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"
 """What Redis refuses because of its own state, not because of what it was given: that passes."""
 
 
-class Refusal(NamedTuple):
-    """Why an event cannot be applied: a code for programs and a text for people."""
-
-    code: str
-    reason: str
-
-
 class Applier:
     """Events of any runs; the caller sees to it that those of one run come one batch after the other."""
 
@@ -63,28 +56,24 @@ class Applier:
         self._indexed: OrderedDict[str, str] = OrderedDict()
         self._named: OrderedDict[str, str] = OrderedDict()
 
-    async def runs_of(self, events: Sequence[Event]) -> list[str]:
-        """The run of each event: what it says, else what is known of the execution, else its own.
+    async def runs_of(self, named: Sequence[str], events: Sequence[Sourced[Said]]) -> list[str]:
+        """The run of each event: the one that it names, else what is known of the execution, else its own.
 
         What the stream said shortly before counts as known, also where it is not applied yet.
         """
-        runs = [event.run_id or "" for event in events]
+        runs = list(named)
         silent: dict[int, str] = {}
-        for position, event in enumerate(events):
-            if event.type == "run.cancel_requested":
-                continue
-            if event.run_id:
-                self._named[event.execution_id] = event.run_id
-            elif event.execution_id in self._named:
-                runs[position] = self._named[event.execution_id]
+        for position, ((_, execution_id, _), run_id) in enumerate(zip(events, named, strict=True)):
+            if run_id:
+                self._named[execution_id] = run_id
+            elif execution_id in self._named:
+                runs[position] = self._named[execution_id]
             else:
-                silent[position] = event.execution_id
-        if not silent:
-            _shorten(self._named)
-            return runs
-        found = await asyncio.gather(*(self._claims.run_of(one) for one in silent.values()))
-        for (position, one), run_id in zip(silent.items(), found, strict=True):
-            runs[position] = run_id or lone_run(one)
+                silent[position] = execution_id
+        if silent:
+            found = await asyncio.gather(*(self._claims.run_of(one) for one in silent.values()))
+            for (position, one), known in zip(silent.items(), found, strict=True):
+                runs[position] = known or lone_run(one)
         _shorten(self._named)
         return runs
 
@@ -134,20 +123,16 @@ class Applier:
 
     async def _index(self, run_id: str, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
         """Notes where each execution lives, before it is recorded there; once for each, as long as it is remembered."""
-        named = [
-            (entry_id, said.execution_id)
-            for entry_id, said in batch
-            if isinstance(said, Report) or not isinstance(said, RunCancelRequested)
-        ]
-        new = [one for one in dict.fromkeys(one for _, one in named) if self._indexed.get(one) != run_id]
+        indexed = self._indexed
+        new = list(dict.fromkeys(one for _, one, _ in batch if one and indexed.get(one) != run_id))
         if not new:
             return {}
         elsewhere = await self._claims.index(run_id, new)
-        self._indexed.update((one, run_id) for one in new if one not in elsewhere)
-        _shorten(self._indexed)
+        indexed.update((one, run_id) for one in new if one not in elsewhere)
+        _shorten(indexed)
         return {
             entry_id: Refusal(ExecutionInOtherRun.code, f"execution {one} lives in run {elsewhere[one]}, not {run_id}")
-            for entry_id, one in named
+            for entry_id, one, _ in batch
             if one in elsewhere
         }
 
@@ -158,7 +143,7 @@ class Applier:
         codes = await self._report_chunks(run_id, [one.said for one in step])
         for one, code in zip(step, codes, strict=True):
             if code == "cancel_wanted":
-                terms = CancelTerms(Scope.EXECUTION, one.said.execution_id, allow_unknown=True)
+                terms = CancelTerms(Scope.EXECUTION, one.execution_id, allow_unknown=True)
                 refused |= await self._accept(run_id, one.entry_id, terms)
             elif code in _REFUSED:
                 refused[one.entry_id] = _REFUSED[code]

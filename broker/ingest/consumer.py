@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.cancel.engine import Engine
-from broker.errors import BrokerError, InvalidInput
-from broker.ingest.apply import Applier, Refusal
-from broker.ingest.translate import Said, Sourced, sourced
+from broker.errors import BrokerError
+from broker.ingest.apply import Applier
+from broker.ingest.reading import Refusal, read
+from broker.ingest.translate import Said, Sourced
 from broker.observe import signals
 from broker.observe.events import (
     INGEST_CONSUMER_FORGOTTEN,
@@ -27,7 +28,6 @@ from broker.observe.events import (
     INGEST_WAITING,
 )
 from broker.observe.log import get_logger
-from broker.protocol.events import Event, parse_event
 from broker.store.backend import Backend
 from broker.store.claims import Claims
 from broker.store.streams import Delivered, Entry, EventReader, EventStream
@@ -86,7 +86,7 @@ class Consumer:
         self._lanes: dict[str, list[Sourced[Said]]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(self._settings.lanes)
-        self._in_flight: dict[str, Entry] = {}
+        self._in_flight: dict[str, str] = {}  # by entry id, what is buried where it cannot be applied
         self._room = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._lost = True  # entries that were given to us and are not in our hands: their group has to be asked
@@ -190,7 +190,7 @@ class Consumer:
                 await self._room.wait()
             return
         for entry in await self._stream.take_over([one.entry_id], idle_ms):
-            self._in_flight[entry.entry_id] = entry
+            self._in_flight |= read([entry]).payloads
             why = f"given out {one.deliveries} times, and never acknowledged: whoever had it died, or hung"
             await self._end([entry.entry_id], {entry.entry_id: Refusal("poison", why)})
 
@@ -219,20 +219,18 @@ class Consumer:
 
     async def _take(self, entries: Sequence[Entry]) -> None:
         """Parses entries and puts each in the lane of its run; what cannot be read is buried or dropped."""
-        read = [(entry, _parse(entry)) for entry in entries if entry.entry_id not in self._in_flight]
-        events = [(entry, event) for entry, event in read if event is not None and not isinstance(event, Refusal)]
-        runs = await self._applier.runs_of([event for _, event in events])
-        self._in_flight.update((entry.entry_id, entry) for entry, _ in read)
+        reading = read(entry for entry in entries if entry.entry_id not in self._in_flight)
+        runs = await self._applier.runs_of(reading.runs, reading.events)
+        self._in_flight |= reading.payloads
         by_run: dict[str, list[Sourced[Said]]] = {}
-        for (entry, event), run_id in zip(events, runs, strict=True):
-            by_run.setdefault(run_id, []).append(sourced(entry.entry_id, event))
+        for run_id, one in zip(runs, reading.events, strict=True):
+            by_run.setdefault(run_id, []).append(one)
         for run_id, some in by_run.items():
             self._line_up(run_id, some)
-        refused = {entry.entry_id: event for entry, event in read if isinstance(event, Refusal)}
-        dropped = [entry.entry_id for entry, event in read if event is None]
+        refused, dropped = reading.refused, reading.dropped
         if refused or dropped:
             self.counts.dropped += len(dropped)
-            self._work(self._end([*refused, *dropped], refused), list(refused) + dropped)
+            self._work(self._end([*refused, *dropped], refused), [*refused, *dropped])
 
     def _line_up(self, run_id: str, some: list[Sourced[Said]]) -> None:
         lane = self._lanes.get(run_id)
@@ -260,14 +258,18 @@ class Consumer:
 
     async def _end(self, entry_ids: Sequence[str], refused: Mapping[str, Refusal]) -> None:
         """Buries what was refused, then acknowledges everything."""
-        buried = ((self._in_flight[entry_id], refusal) for entry_id, refusal in refused.items())
-        await asyncio.gather(*(self._stream.bury(entry, *refusal) for entry, refusal in buried))
-        for entry_id, refusal in refused.items():
-            log.warning(INGEST_DEAD, entry_id=entry_id, code=refusal.code, reason=refusal.reason)
+        if refused:
+            await self._bury(refused)
         await self._stream.acknowledge(entry_ids)
         self.counts.dead += len(refused)
         self._failures = 0
         self._let_go(entry_ids)
+
+    async def _bury(self, refused: Mapping[str, Refusal]) -> None:
+        burying = (self._stream.bury(one, self._in_flight[one], *refusal) for one, refusal in refused.items())
+        await asyncio.gather(*burying)
+        for entry_id, refusal in refused.items():
+            log.warning(INGEST_DEAD, entry_id=entry_id, code=refusal.code, reason=refusal.reason)
 
     def _let_go(self, entry_ids: Sequence[str]) -> None:
         for entry_id in entry_ids:
@@ -287,14 +289,3 @@ class Consumer:
                 self._trouble = error
 
         task.add_done_callback(ended)
-
-
-def _parse(entry: Entry) -> Event | Refusal | None:
-    if entry.payload is None:
-        return Refusal(
-            InvalidInput.code, f"entry without a field `event`; it has {', '.join(entry.fields[0::2])}"[:300]
-        )
-    try:
-        return parse_event(entry.payload.encode("utf-8", "surrogateescape"))
-    except InvalidInput as error:
-        return Refusal(error.code, str(error))

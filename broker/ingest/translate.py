@@ -20,14 +20,17 @@ S = TypeVar("S", bound=Said)
 
 
 class Sourced(NamedTuple, Generic[S]):
-    """What an event says, and its id in the stream."""
+    """What an event says, its id in the stream, and whom it speaks of: empty where that is a whole run."""
 
     entry_id: str
+    execution_id: str
     said: S
 
 
 def sourced(entry_id: str, event: Event) -> Sourced[Said]:
-    return Sourced(entry_id, report_of(entry_id, event) if isinstance(event, StatusEvent) else event)
+    if isinstance(event, StatusEvent):
+        return Sourced(entry_id, event.execution_id, report_of(entry_id, event))
+    return Sourced(entry_id, "" if isinstance(event, RunCancelRequested) else event.execution_id, event)
 
 
 def steps(batch: Sequence[Sourced[Said]]) -> Iterator[list[Sourced[Said]]]:
@@ -71,15 +74,21 @@ def _means_cancelled(word: str) -> bool:
 def stamp_of(entry_id: str, occurred_us: int | None) -> str:
     """When it was so: what the event says, but never later than it was published; the stream id decides ties."""
     ms, _, number = entry_id.partition("-")
-    published_us = min(int(ms) * 1000 + 999, LATEST_US)
-    return event_stamp(published_us if occurred_us is None else min(occurred_us, published_us), ms, number)
+    published_us = int(ms) * 1000 + 999
+    if published_us > LATEST_US:
+        published_us = LATEST_US
+    if occurred_us is None or occurred_us > published_us:
+        occurred_us = published_us
+    return event_stamp(occurred_us, ms, number)
 
 
 def report_of(entry_id: str, event: StatusEvent) -> Report:
     """A status event as the store takes it."""
-    word, created = event.word, event.type == "execution.created"
-    occurred_us = event.occurred_us
-    started_us = event.started_us or (occurred_us if event.type == "execution.started" else None)
+    word, worker_id, occurred_us = event.word, event.worker_id, event.occurred_us
+    created, started = event.type == "execution.created", event.type == "execution.started"
+    started_us = event.started_us if event.started_at else None
+    if started and started_us is None:
+        started_us = occurred_us
     return Report(
         event.execution_id,
         word or ("pending" if created else ""),
@@ -88,9 +97,9 @@ def report_of(entry_id: str, event: StatusEvent) -> Report:
         event.reasoner_id or "",
         str(started_us) if started_us else "",
         stamp_of(entry_id, 0 if created or not word else occurred_us),
-        event.worker_id or "",
-        str(event.incarnation),
-        str(event.start) if event.worker_id else "",
+        worker_id or "",
+        str(event.incarnation) if worker_id else "0",
+        str(event.start) if worker_id else "",
     )
 
 

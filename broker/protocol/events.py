@@ -202,9 +202,12 @@ def _check(event: Event) -> None:
     """What no pattern says: a well-formed text may be no time (month 13), and a worker id the broker's own."""
     if event.occurred_at:
         to_us(event.occurred_at, "occurred_at")
-    if isinstance(event, StatusEvent) and event.started_at:
-        to_us(event.started_at, "started_at")
-    if isinstance(event, StatusEvent | AckEvent) and event.worker_id:
+    if isinstance(event, StatusEvent):
+        if event.started_at:
+            to_us(event.started_at, "started_at")
+        if event.worker_id:
+            check_worker_id(event.worker_id)
+    elif isinstance(event, AckEvent):
         check_worker_id(event.worker_id)
 
 

@@ -72,11 +72,10 @@ class EventStream:
         ids = await asyncio.gather(*(self._command("XADD", self._key, "*", FIELD, one) for one in payloads))
         return [str(one) for one in ids]
 
-    async def bury(self, entry: Entry, code: str, reason: str) -> None:
+    async def bury(self, entry_id: str, payload: str, code: str, reason: str) -> None:
         """Keeps a refused event with its reason; the caller acknowledges it afterwards."""
-        payload = entry.payload if entry.payload is not None else " ".join(entry.fields)
         kept = payload[:KEPT_BYTES]
-        fields = ("code", code, "reason", reason, "source", entry.entry_id, FIELD, kept)
+        fields = ("code", code, "reason", reason, "source", entry_id, FIELD, kept)
         cut = ("cut", str(len(payload))) if len(kept) < len(payload) else ()
         await self._command("XADD", self._dead, "MAXLEN", "~", DEAD_LIMIT, "*", *fields, *cut)
 

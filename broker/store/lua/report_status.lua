@@ -321,7 +321,9 @@ local function report(execution_id, said)
   return code == 'parent_conflict' and code or said_of_it
 end
 
-local answer = { 'reported', reopened }
+local answer, ids = { 'reported', reopened }, ids_from(first_execution_id, 10)
+expect(executions_key, ids)
+expect(intents_key, ids)
 for i = first_execution_id, #ARGV, 10 do
   answer[#answer + 1] = report(ARGV[i], { status = ARGV[i + 1], parent = ARGV[i + 2], agent_node = ARGV[i + 3],
     reasoner = ARGV[i + 4], started_us = ARGV[i + 5], stamp = ARGV[i + 6], worker_id = ARGV[i + 7],
