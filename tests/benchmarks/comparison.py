@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-Measure = Callable[[str], Awaitable[dict[str, float]]]  # Redis URL → milliseconds by key
+Measure = Callable[[str], Awaitable[dict[str, float]]]  # Redis URL → values by key, milliseconds unless a row says else
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,33 @@ class Case:
     """One thing to measure, by the name that `--only` takes."""
 
     name: str
-    floor: Measurement
     figure: Measurement
+    floor: Measurement | None = None
+
+    @property
+    def sides(self) -> tuple[Measurement, ...]:
+        """The floor first: right after it the figure."""
+        return (self.floor, self.figure) if self.floor else (self.figure,)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `floor` and `figure` are `measurement.key`; `target` is the largest ratio allowed."""
+    """One line of the table. `floor` and `figure` are `measurement.key`; the floor may be empty.
+
+    `target` is the largest ratio allowed, or where the row is `absolute` the largest value, in `unit`.
+    """
 
     name: str
     figure: str
     floor: str
     n: int
     target: float | None
+    unit: str = "ms"
+    absolute: bool = False
+
+    @property
+    def measurements(self) -> set[str]:
+        return {key.partition(".")[0] for key in (self.figure, self.floor) if key}
 
 
 @dataclass
@@ -45,7 +59,12 @@ class Rounds:
 
     def ratios(self, row: Row) -> list[float]:
         """Figure over floor of the same round."""
-        return [taken[row.figure] / taken[row.floor] for taken in self.taken if {row.figure, row.floor} <= taken.keys()]
+        both = [(taken.get(row.figure), taken.get(row.floor)) for taken in self.taken]
+        return [figure / floor for figure, floor in both if figure is not None and floor]
+
+    def judged(self, row: Row) -> list[float]:
+        """What the target is about."""
+        return self.samples(row.figure) if row.absolute else self.ratios(row)
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,7 @@ async def measure_rounds(
     for number in range(1, rounds + 1):
         taken: dict[str, float] = {}
         result.taken.append(taken)
-        for measurement in (side for case in cases for side in (case.floor, case.figure)):
+        for measurement in (side for case in cases for side in case.sides):
             if measurement.name in result.failures:
                 continue
             empty_redis()
@@ -78,5 +97,6 @@ async def measure_rounds(
                 say(f"round {number}  {measurement.name}  FAILED  {result.failures[measurement.name]}")
                 continue
             taken.update({f"{measurement.name}.{key}": value for key, value in measured.items()})
-            say(f"round {number}  {measurement.name}  " + "  ".join(f"{k} {v:.4g} ms" for k, v in measured.items()))
+            shown = "  ".join(f"{key} {value:.4g}" for key, value in measured.items() if ":" not in key)
+            say(f"round {number}  {measurement.name}  {shown}")
     return result

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from tests.benchmarks.floor_fanout_worker import ACK_EVENTS, EXECUTIONS, answer, channel
 from tests.benchmarks.forest import execution_id, parent_id
 from tests.benchmarks.harness import process
+from tests.benchmarks.slow_scripts import watching_scripts
 
 WORKERS = 2
 CHUNK = 100  # executions per Lua call
@@ -44,6 +45,7 @@ async def measure(url: str, executions: int) -> dict[str, float]:
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(Redis.from_url(url))
         await _record_running(client, executions)
+        scripts = await stack.enter_async_context(watching_scripts(url))
         tell = await client.script_load(TELL)
         starting = [process(answer, url, executions, worker, WORKERS) for worker in range(WORKERS)]
         for worker in [await stack.enter_async_context(context) for context in starting]:
@@ -59,7 +61,8 @@ async def measure(url: str, executions: int) -> dict[str, float]:
         async for message in acks.listen():
             acknowledged += int(message["data"])
             if acknowledged == executions:
-                return {"confirmed": (time.perf_counter() - begin) * 1_000}
+                took_ms = (time.perf_counter() - begin) * 1_000
+                return {"confirmed": took_ms, "longest_script": await scripts.longest_ms()}
     raise RuntimeError(f"{acknowledged} of {executions} acks, then the connection ended")
 
 

@@ -1,6 +1,10 @@
-"""The tree that floors and figures cancel: ten children to a parent, 37-character ids."""
+"""The trees that floors and figures cancel: 37-character ids, ten children to a parent, or one."""
+
+from collections.abc import Callable
 
 BRANCHES = 10
+
+ParentOf = Callable[[int], str | None]
 
 
 def execution_id(index: int) -> str:
@@ -10,6 +14,11 @@ def execution_id(index: int) -> str:
 def parent_id(index: int) -> str | None:
     """The parent of an execution; the root, index 0, has none."""
     return None if index == 0 else execution_id((index - 1) // BRANCHES)
+
+
+def link_above(index: int) -> str | None:
+    """The parent of an execution in a chain: the deepest tree there is."""
+    return None if index == 0 else execution_id(index - 1)
 
 
 def share(executions: int, worker: int, workers: int) -> list[int]:

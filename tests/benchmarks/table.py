@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from tests.benchmarks.comparison import Rounds, Row, Spread
 
-HEADINGS = ("figure", "ratio", "min–max", "target", "", "n", "figure ms (min–max)", "floor", "floor ms (min–max)")
+HEADINGS = ("figure", "ratio", "min–max", "target", "", "n", "figure (min–max)", "floor", "floor (min–max)")
 
 
 def as_table(rows: Sequence[Row], rounds: Rounds) -> str:
@@ -20,28 +20,38 @@ def _line(row: Row, rounds: Rounds) -> tuple[str, ...]:
     ratio = Spread.of(rounds.ratios(row))
     return (
         row.name,
-        f"{ratio.median:.2f}" if ratio else "not measured",
+        f"{ratio.median:.2f}" if ratio else "" if row.absolute else "not measured",
         f"{ratio.min:.2f}–{ratio.max:.2f}" if ratio else "",
-        f"≤ {row.target:g}" if row.target is not None else "",
+        target_text(row),
         verdict(row, rounds),
         f"{row.n:,}",
-        _milliseconds(rounds.samples(row.figure)),
+        _values(rounds.samples(row.figure), row.unit),
         row.floor,
-        _milliseconds(rounds.samples(row.floor)),
+        _values(rounds.samples(row.floor), row.unit),
     )
 
 
-def verdict(row: Row, rounds: Rounds) -> str:
-    """met or missed, by the median; empty where there is no target or nothing was measured."""
-    ratio = Spread.of(rounds.ratios(row))
-    if ratio is None or row.target is None:
+def target_text(row: Row) -> str:
+    if row.target is None:
         return ""
-    return "met" if ratio.median <= row.target else "missed"
+    return f"≤ {row.target:,g} {row.unit}" if row.absolute else f"≤ {row.target:g}"
 
 
-def _milliseconds(samples: Sequence[float]) -> str:
+def verdict(row: Row, rounds: Rounds) -> str:
+    """met, or missed and by how much, by the median; empty where there is no target or nothing was measured."""
+    judged = Spread.of(rounds.judged(row))
+    if judged is None or row.target is None:
+        return ""
+    return "met" if judged.median <= row.target else f"missed, {judged.median / row.target:.2g} × the target"
+
+
+def _values(samples: Sequence[float], unit: str) -> str:
     spread = Spread.of(samples)
-    return f"{spread.median:.4g} ({spread.min:.4g}–{spread.max:.4g})" if spread else "–"
+    return f"{_short(spread.median)} {unit} ({_short(spread.min)}–{_short(spread.max)})" if spread else "–"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def as_json(rows: Sequence[Row], rounds: Rounds) -> dict[str, object]:
@@ -49,10 +59,13 @@ def as_json(rows: Sequence[Row], rounds: Rounds) -> dict[str, object]:
         "rows": [
             {
                 **asdict(row),
+                "target_text": target_text(row),
                 "verdict": verdict(row, rounds),
                 "ratio": _spread(rounds.ratios(row)),
-                "figure_ms": _spread(rounds.samples(row.figure)),
-                "floor_ms": _spread(rounds.samples(row.floor)),
+                "figure_values": _spread(rounds.samples(row.figure)),
+                "floor_values": _spread(rounds.samples(row.floor)),
+                "figure_text": _values(rounds.samples(row.figure), row.unit),
+                "floor_text": _values(rounds.samples(row.floor), row.unit) if row.floor else "",
             }
             for row in rows
         ],
