@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from typing import Any
 
 import pytest
 
 from broker.observe.metrics import BY_NAME, METRICS
+from tests.support.alerts import need_promtool
 from tests.support.dashboard import DASHBOARD, made
 from tests.support.tree import ROOT
 
@@ -60,7 +60,6 @@ def test_three_alerts_wake_someone_and_each_says_what_to_do() -> None:
     ["check config --syntax-only prometheus.yml", "check rules alerts.yml", "test rules alerts_test.yml"],
 )
 def test_promtool_accepts_it(command: str) -> None:
-    if shutil.which("promtool") is None:
-        pytest.skip("NOT CHECKED BY PROMTOOL: there is none (Debian, Ubuntu: apt-get install prometheus)")
+    need_promtool()
     done = subprocess.run(["promtool", *command.split()], cwd=FOLDER, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
