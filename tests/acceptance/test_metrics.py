@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
 import broker
 from broker.cancel.census import Census
-from broker.observe.metrics import METRICS, Kind
+from broker.observe.metrics import AGENT_NODES, METRICS, Kind
 from broker.store.claims import Holder, Registration
 from broker.store.counts import Counts
 from tests.support.alerts import Scrape, parse_scrape
@@ -93,6 +94,27 @@ async def test_t35_what_is_rendered_is_the_table_and_every_label_is_within_its_b
     assert {"/api/v1/runs/{run_id}", "unknown"} <= routes
     assert not any("no-such-run" in route for route in routes)
     assert "other" in {dict(labels)["method"] for labels in metrics["broker_http_requests_total"]}
+
+
+async def test_t35_whatever_agent_nodes_are_called_and_however_many_there_are_the_series_are_bounded(
+    served: Served,
+) -> None:
+    """What is no id is refused before it is counted; of the others fifty have a label of their own."""
+    many = [f"{'n' * 190}:@.-_{n}" for n in range(AGENT_NODES + 20)]
+    hostile = ['"} 1\nbroker_up 0', "a|b", "a\\b", "ä", "x" * 201, "a b", "\x1b[2J"]
+    nodes = [*many, *hostile]
+    rows = [{"execution_id": f"x{n}", "agent_node_id": node, "status": "running"} for n, node in enumerate(nodes)]
+    answer = (await served.client.post(f"/api/v1/runs/{RUN}/executions", json={"executions": rows})).json()
+    assert (answer["registered"], {one["error"] for one in answer["refused"]}) == (len(many), {"invalid_id"})
+    await asyncio.gather(*(served.parts.start(RUN, f"x{n}") for n in range(len(many))))
+    await served.control.cancel_run(RUN)
+    await asyncio.gather(*(served.parts.finish(RUN, f"x{n}") for n in range(len(many))))
+    await Counts(served.parts.backend).carry(RUN)
+    metrics = await scrape(served)
+    labels = Counter(dict(one)["agent_node"] for one in metrics["broker_ack_stopped_seconds_count"])
+    assert len(labels) == AGENT_NODES + 1
+    assert set(labels) - set(many) == {"other"}
+    assert sum(metrics["broker_ack_stopped_seconds_count"].values()) == len(many)
 
 
 async def test_without_redis_a_replica_tells_what_it_knows_of_itself(redis_server: RedisServer) -> None:
