@@ -6,15 +6,18 @@ import json
 import re
 import subprocess
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from broker.observe.metrics import BY_NAME, METRICS
+from tests.pictures.dashboard import PICTURE, drawn
 from tests.support.alerts import need_promtool
 from tests.support.dashboard import DASHBOARD, made
 from tests.support.tree import ROOT
 
 FOLDER = ROOT / "deploy" / "observability"
+SVG = "{http://www.w3.org/2000/svg}"
 _NAMES = re.compile(r"\bbroker_[a-z_]+\b")
 
 
@@ -25,6 +28,16 @@ def panels() -> list[dict[str, Any]]:
 
 def test_the_dashboard_is_what_the_metrics_make() -> None:
     assert DASHBOARD.read_text(encoding="utf-8") == made(), "run `python -m tests.support.dashboard`"
+
+
+def test_the_picture_of_the_dashboard_is_what_the_dashboard_makes() -> None:
+    """And every panel is in it, whole: no line is wider than its panel."""
+    text = PICTURE.read_text(encoding="utf-8")
+    assert text == drawn(), "run `python -m tests.pictures.dashboard deploy/pictures/dashboard.svg`"
+    lines = ["".join(one.itertext()) for one in ElementTree.fromstring(text).iter(f"{SVG}text")]
+    assert {panel["title"] for panel in panels()} <= set(lines)
+    assert not [line for line in lines if line.endswith("...")], "cut"
+    assert max(map(len, lines)) <= 70
 
 
 def test_every_metric_is_on_the_dashboard_or_says_why_not() -> None:
