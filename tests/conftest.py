@@ -15,6 +15,7 @@ import redis
 from hypothesis import settings
 
 from tests.support.backends import BACKENDS, BY_NAME, Backend, Capability
+from tests.support.cli import Cli
 from tests.support.key_leaks import keys_without_end
 from tests.support.redis_server import MISSING, RedisServer, find_program
 
@@ -109,6 +110,12 @@ def loggers_as_imported() -> None:
         if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("broker", "uvicorn"):
             logger.handlers, logger.propagate, logger.disabled = [], True, False
             logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process."""
+    return Cli(monkeypatch, capsys)
 
 
 def _require_redis_server() -> None:

@@ -22,11 +22,6 @@ RUN = "nightly"
 
 
 @pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(monkeypatch, capsys)
-
-
-@pytest.fixture
 def at_server(cli: Cli, server: Server, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.setenv("BROKER_SERVER", server.url)
     return cli

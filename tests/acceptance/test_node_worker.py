@@ -17,6 +17,7 @@ import broker
 from broker.server.answers import execution_answer, report_answer
 from tests.support import node
 from tests.support.backends import Capability
+from tests.support.cli import Cli
 from tests.support.points import PATIENCE_S
 from tests.support.tree import ROOT
 from tests.support.wait import wait_until
@@ -143,13 +144,13 @@ def test_the_python_sdk_keeps_every_rule() -> None:
     assert conformance(*PYTHON) == (0, "All 16 rules are kept")
 
 
-def test_a_program_that_does_nothing_breaks_the_rule_and_it_is_said() -> None:
+def test_a_program_that_does_nothing_breaks_the_rule_and_it_is_said(cli: Cli) -> None:
     nothing = ("--patience", "0.1", "--rule", "push", "--", sys.executable, "-c", "")
     code, said = conformance(*nothing)
     assert (code, said) == (1, "1 rule, 1 broken")
-    assert conformance("--rule", "nonsense", "--", "true")[0] == 2
-    assert conformance("--redis-url", "rediss://127.0.0.1:1/0", "--", "true")[0] in (2, 6)
-    assert conformance("--rule", "push", "--", "./there-is-no-such-program")[0] == 2
+    assert cli("conformance", "--rule", "nonsense", "--", "true")[0] == 2
+    assert cli("conformance", "--redis-url", "rediss://127.0.0.1:1/0", "--", "true")[0] in (2, 6)
+    assert cli("conformance", "--rule", "push", "--", "./there-is-no-such-program")[0] == 2
 
 
 def conformance(*arguments: str) -> tuple[int, str]:

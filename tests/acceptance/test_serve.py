@@ -40,11 +40,6 @@ def process(*options: str, **environment: str) -> Iterator[tuple[subprocess.Pope
             started.kill()
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(monkeypatch, capsys)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_on_the_embedded_default_and_leaves_cleanly(number: signal.Signals) -> None:
     with process() as (server, url):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.backends import Capability
 from tests.support.wait import wait_until_sync
 
 BROKER = (sys.executable, "-m", "broker")
@@ -96,6 +97,8 @@ def _assert_gone(pids: list[int]) -> None:
     wait_until_sync(lambda: not any(map(_is_alive, pids)), "the end of the worker processes")
 
 
+# On the embedded default it is played on a terminal, below.
+@pytest.mark.needs(Capability.OWN_PROCESS)
 def test_a_real_job_is_cancelled_and_every_stop_is_proved(library: Path, redis_url: str) -> None:
     code, out, error = _run(library, "--redis-url", redis_url)
     assert (code, error) == (0, "")

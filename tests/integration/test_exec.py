@@ -15,11 +15,14 @@ import pytest
 
 import broker
 from broker.worker.reaper.proc import processes, read
+from tests.support.backends import Capability
 from tests.support.family import CHILD, MAIN, SESSION, STUBBORN, WHOLE_FAMILY, Family
 from tests.support.parts import Parts
 from tests.support.wait import wait_until, wait_until_sync
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the whole tree is ended on Linux only")
+same_on_all = pytest.mark.needs(Capability.OWN_PROCESS)
+"""What a process does with its signals, its terminal and its exit code has nothing to do with the kind of Redis."""
 
 EXEC = (sys.executable, "-m", "broker", "exec")
 RUN = ("--run-id", "run-1")
@@ -107,6 +110,7 @@ def _open(url: str, folder: Path) -> Iterator[Shell]:
 # --- as if the shell had started it -------------------------------------------------------------------
 
 
+@same_on_all
 @pytest.mark.parametrize(
     ("script", "code", "out", "err", "status"),
     [
@@ -123,6 +127,7 @@ async def test_output_and_exit_code_are_the_programs(
     assert await parts.status("run-1", "job") == status
 
 
+@same_on_all
 async def test_in_a_pipeline_it_ends_when_nobody_reads_any_more(shell: Shell) -> None:
     script = "echo in | { $EXEC --run-id run-1 -- sh -c 'cat; yes'; echo $? >&2; } | head -2"
     piped = await asyncio.to_thread(
@@ -132,6 +137,7 @@ async def test_in_a_pipeline_it_ends_when_nobody_reads_any_more(shell: Shell) ->
     assert shell.living() == []
 
 
+@same_on_all
 async def test_what_is_ignored_stays_ignored(shell: Shell) -> None:
     code, out, _ = await shell.run(*RUN, "--", "grep", "SigIgn", "/proc/self/status", before=("nohup",))
     assert code == 0
@@ -149,6 +155,7 @@ async def test_a_nested_call_finds_its_parent(shell: Shell, b: broker.Broker) ->
     assert (await call.end())[0] == 143
 
 
+@same_on_all
 @pytest.mark.parametrize("enclosing", ["run-1", "@lone"])
 async def test_a_parent_of_another_run_is_no_parent(enclosing: str, shell: Shell, b: broker.Broker) -> None:
     shell.env |= {"BROKER_RUN_ID": enclosing, "BROKER_EXECUTION_ID": "around"}
@@ -206,6 +213,7 @@ async def test_a_cancel_does_not_cut_short_what_sigterm_began(shell: Shell, b: b
 # --- signals ------------------------------------------------------------------------------------------
 
 
+@same_on_all
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_to_it_ends_the_tree(number: signal.Signals, shell: Shell, parts: Parts) -> None:
     call = shell.start(*JOB, "--grace", "0.2", "--", "sh", "-c", WHOLE_FAMILY)
@@ -235,6 +243,7 @@ class Terminal:
             os.close(self.keys)
 
 
+@same_on_all
 async def test_ctrl_c_ends_the_program_and_what_it_started(shell: Shell) -> None:
     terminal = Terminal(shell, *JOB, "--", "sh", "-c", f"{CHILD} {SESSION} {MAIN}")
     await shell.has("child", "session", "main")
@@ -243,6 +252,7 @@ async def test_ctrl_c_ends_the_program_and_what_it_started(shell: Shell) -> None
     assert shell.family.left() == {}
 
 
+@same_on_all
 async def test_after_ctrl_c_the_program_may_tidy_up(shell: Shell) -> None:
     terminal = Terminal(shell, *JOB, "--", "sh", "-c", TIDIES_UP)
     await shell.has("main")
@@ -252,6 +262,7 @@ async def test_after_ctrl_c_the_program_may_tidy_up(shell: Shell) -> None:
     assert await terminal.end() == (130, "tidied\n", "")
 
 
+@same_on_all
 async def test_a_program_that_ignores_ctrl_c_is_ended_after_the_grace_time(shell: Shell) -> None:
     terminal = Terminal(shell, *JOB, "--grace", "0.2", "--", "sh", "-c", f"trap '' INT TERM; {MAIN}")
     await shell.has("main")
@@ -259,6 +270,7 @@ async def test_a_program_that_ignores_ctrl_c_is_ended_after_the_grace_time(shell
     assert await terminal.end() == (130, "", "")
 
 
+@same_on_all
 async def test_ctrl_c_again_does_not_wait(shell: Shell) -> None:
     terminal = Terminal(shell, *JOB, "--grace", "1000", "--", "sh", "-c", f"trap '' INT TERM; {MAIN}")
     await shell.has("main")
@@ -283,6 +295,7 @@ async def test_ctrl_c_before_the_start_means_no_start(plain_shell: Shell) -> Non
             assert await call.end() == (130, "", "")
 
 
+@same_on_all
 async def test_killed_itself_it_leaves_nothing(shell: Shell) -> None:
     call = shell.start(*JOB, "--grace", "0.2", "--", "sh", "-c", WHOLE_FAMILY)
     await shell.has("child", "stubborn", "session", "daemon", "main")
@@ -293,6 +306,7 @@ async def test_killed_itself_it_leaves_nothing(shell: Shell) -> None:
 # --- what cannot be run -------------------------------------------------------------------------------
 
 
+@same_on_all
 @pytest.mark.parametrize(
     ("command", "code", "why"),
     [("no-such-command", 127, "No such file or directory"), ("/etc/passwd", 126, "Permission denied")],

@@ -20,11 +20,6 @@ from tests.support.stub_server import Asked, Canned, StubServer, stub_server
 EXECUTION = {"execution_id": "leaf-1", "depth": 0, "status": "running"}
 
 
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(monkeypatch, capsys)
-
-
 @contextmanager
 def _answering(body: Any, status: int = 200, **headers: str) -> Iterator[StubServer]:
     with stub_server(lambda _: Canned(body, status, headers)) as server:
