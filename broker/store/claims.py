@@ -10,7 +10,7 @@ from broker.errors import ExecutionInOtherRun
 from broker.protocol.records import ExecutionRecord, IntentRecord, OperationRecord, escape, unescape
 from broker.store.backend import Backend
 from broker.store.groups import Groups
-from broker.store.hearts import Hearts
+from broker.store.hearts import COUNTER_S, Hearts
 from broker.store.hearts import Holder as Holder  # noqa: PLC0414 - who speaks belongs to what is said
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT
 from broker.store.reports import Report, event_stamp, report
@@ -224,7 +224,7 @@ class Claims(Hearts):
     async def restore(self, run_id: str, holder: Holder, agent_node_id: str, claims: Sequence[Claim]) -> dict[str, str]:
         """Says at most 100 claims again that Redis may have lost: id → an EACH word of restore.lua."""
         await self._backend.commands.command(
-            "SET", self._backend.keys.incarnation(holder.worker_id), holder.incarnation, "NX"
+            "SET", self._backend.keys.incarnation(holder.worker_id), holder.incarnation, "NX", "EX", COUNTER_S
         )
         await self.index(run_id, [one.execution_id for one in claims])
         fields = [

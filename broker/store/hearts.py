@@ -18,6 +18,10 @@ log = get_logger("broker.store")
 
 WORKER_TRACE_S = 7 * DAY_S  # as long as a run without activity lives: after that nobody asks for the worker
 
+COUNTER_S = 30 * DAY_S
+"""A counter that ends while a process of its id lives would give an incarnation twice, so each beat moves its end. For
+ever would be a key for each process that ever started: the default worker id is its own."""
+
 
 class Holder(NamedTuple):
     """Who speaks: a worker process and its incarnation."""
@@ -39,7 +43,9 @@ class Hearts:
             raise WorkerIdInUse(
                 f"worker id {worker_id} belongs to a process whose heart beats; wait for it to end or choose another id"
             )
-        return int(await self._backend.commands.command("INCR", self._backend.keys.incarnation(worker_id)))
+        command, key = self._backend.commands.command, self._backend.keys.incarnation(worker_id)
+        incarnation, _ = await asyncio.gather(command("INCR", key), command("EXPIRE", key, COUNTER_S))
+        return int(incarnation)
 
     async def declare_dead(self, worker_id: str, incarnation: int, reason: str) -> int:
         """Somebody with the right says that this process is gone: what it holds of cancelled work is lost.
@@ -94,7 +100,8 @@ class Hearts:
             held=str(held),
             ttl_ms=str(int(ttl_s * 1000)),
         )
-        newest = self._backend.commands.command("GET", self._backend.keys.incarnation(holder.worker_id))
+        counter_key = self._backend.keys.incarnation(holder.worker_id)
+        newest = self._backend.commands.command("GETEX", counter_key, "EX", COUNTER_S)
         (_, of_record, *seen_at_us), counter = await asyncio.gather(beat, newest)
         if seen_at_us:
             key = self._backend.keys.last_seen(holder.worker_id)

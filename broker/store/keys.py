@@ -25,7 +25,7 @@
 | `<ns>:events` | stream | never: trimmed below the oldest pending entry of the group | control planes, publish |
 | `<ns>:events:dead` | stream, about 10,000 entries | never: capped, and a refusal must be found however late | ingest |
 | `<ns>:worker:<id>` | hash | 15 s | heartbeat, leave |
-| `<ns>:worker:<id>:inc` | counter | never: a lower number would fence live workers | process start, declare_dead |
+| `<ns>:worker:<id>:inc` | counter | 30 d after its last beat | process start, heartbeat, restore, declare_dead |
 | `<ns>:worker-seen:<id>` | string | 7 d | heartbeat: Redis time of the last one, for when the heart has stopped |
 | `<ns>:worker-dead:<id>` | string | 7 d | declare_dead: `<incarnation>|<reason>` of the last declaration |
 | `<ns>:workers` | zset: id → last beat | never: heartbeats take off who was not seen for a day | heartbeat, leave |

@@ -269,7 +269,7 @@ async def test_a_parent_learned_by_event_brings_a_child_under_the_gate(parts: Pa
 async def test_a_claim_by_event_has_no_heartbeat_so_it_is_never_lost(parts: Parts, observer: Observer) -> None:
     """Not even where processes with a heart have had the same worker id, and all of them are gone."""
     for _ in range(2):
-        await parts.backend.commands.command("INCR", parts.backend.keys.incarnation("worker-1"))
+        await parts.claims.new_incarnation("worker-1")
     await say(parts, said("x", "running", 1, by="worker-1"))
     cancel_id = await cancel(parts)
     await parts.expire_lease(RUN, cancel_id)

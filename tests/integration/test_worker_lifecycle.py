@@ -55,6 +55,12 @@ async def test_the_heartbeat_has_an_end_and_moves_it(redis_url: str) -> None:
             return int((await beat())["seen_at_us"]) > int(first["seen_at_us"])
 
         await wait_until(later, "the next beat")
+        await client.expire(f"{KEY}:inc", 60)
+
+        async def moved() -> bool:
+            return int(await client.ttl(f"{KEY}:inc")) > 60
+
+        await wait_until(moved, "the end of the counter to be moved by a beat")
         body.go_on.set()
         await body.end()
 

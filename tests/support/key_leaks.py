@@ -21,9 +21,6 @@ class Endless:
 
 ENDLESS: tuple[Endless, ...] = (
     Endless(re.compile(r"cb:open"), "the work list: entries leave with the keys of their run"),
-    Endless(
-        re.compile(r"cb:worker:.+:inc"), "must outlive every claim of the worker id, or an incarnation is given twice"
-    ),
     Endless(re.compile(r"cb:workers"), "each heartbeat takes off who was not seen for a day"),
     Endless(re.compile(r"cb:\{#\}:counts"), "the counters of all runs: fields of bounded labels"),
     Endless(re.compile(r"cb:\{#\}:nodes"), "at most 50 agent nodes: whose label ended would be another one again"),
