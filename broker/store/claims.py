@@ -93,13 +93,15 @@ class Claims(Hearts):
 
         Answers the ids that live in another run: id → that run.
         """
-        commands, keys, seconds = self._backend.commands, self._backend.keys, self._backend.lifetimes.index_s
-        waiting = [
-            commands.command("SET", keys.execution(one), run_id, "NX", "GET", "EX", seconds) for one in execution_ids
-        ]
+        waiting = [self.note(run_id, one) for one in execution_ids]
         known = zip(execution_ids, await asyncio.gather(*waiting), strict=True)
         others = {one: run for one, run in known if run is not None and run != run_id}
         return {one: run for one, run in others.items() if not await self._take_over(one, run, run_id)}
+
+    def note(self, run_id: str, execution_id: str) -> asyncio.Future[str | None]:
+        """Queues the note of one. Its answer is the run that it belonged to before: another one is for `index`."""
+        key, seconds = self._backend.keys.execution(execution_id), self._backend.lifetimes.index_s
+        return self._backend.commands.command("SET", key, run_id, "NX", "GET", "EX", seconds)
 
     async def _take_over(self, execution_id: str, known: str, run_id: str) -> bool:
         """The index is only a hint: a run whose keys have ended does not own the id any more.

@@ -31,6 +31,7 @@ from broker.observe.events import (
 from broker.observe.log import get_logger
 from broker.store.address import bad_address
 from broker.store.channel_connection import Canary, ChannelConnection, Publish, RawConnection, reap
+from broker.store.patience import Patience
 
 Handler = Callable[[bytes], None]
 
@@ -60,7 +61,18 @@ class ListenerState:
 @dataclass(slots=True)
 class _Held:
     handler: Handler
-    confirmed: asyncio.Future[None]
+    confirmed: asyncio.Future[None] | None = None  # only while somebody waits for it
+
+    def tell(self, error: BrokerUnavailable | None = None) -> bool:
+        """Answers whoever waits for the confirmation; False where nobody does."""
+        waiting, self.confirmed = self.confirmed, None
+        if waiting is None or waiting.done():
+            return False
+        if error is None:
+            waiting.set_result(None)
+        else:
+            waiting.set_exception(error)
+        return True
 
 
 class Subscriptions:
@@ -113,6 +125,7 @@ class Subscriptions:
         if control_channel is not None and publish is not None:
             self._canary = Canary(control_channel, publish, canary_every_s, canary_deadline_s)
         self._held: dict[bytes, _Held] = {}
+        self._patiences: dict[float, Patience] = {}
         self._confirmed: set[bytes] = set()
         self._resubscribing: set[bytes] = set()
         self._connection: ChannelConnection | None = None
@@ -182,9 +195,9 @@ class Subscriptions:
         key = channel.encode()
         held = self._hold(key, handler)
         wait_s = self._connect_timeout_s if timeout_s is None else timeout_s
+        confirmed = self._watched(held, wait_s)
         try:
-            async with asyncio.timeout(wait_s):
-                await held.confirmed
+            await confirmed
         except TimeoutError:
             self._forget(key, held)
             text = f"Redis did not confirm {channel} within {wait_s} s ({self._state.reason or 'no answer'})"
@@ -193,14 +206,21 @@ class Subscriptions:
             self._forget(key, held)
             raise
 
+    def _watched(self, held: _Held, wait_s: float) -> asyncio.Future[None]:
+        confirmed = held.confirmed = asyncio.get_running_loop().create_future()
+        patience = self._patiences.get(wait_s)
+        if patience is None:
+            patience = self._patiences[wait_s] = Patience(wait_s)
+        patience.watch(confirmed)
+        return confirmed
+
     async def unsubscribe(self, channel: str) -> None:
         """Forget the handler now; UNSUBSCRIBE follows in a batch and nobody waits for it. Unknown: no-op."""
         key = channel.encode()
         held = self._held.get(key)
         if held is not None and channel != self._control_channel:
             self._forget(key, held)
-            if not held.confirmed.done():
-                held.confirmed.set_exception(BrokerUnavailable(f"{channel} was unsubscribed while it was subscribed"))
+            held.tell(BrokerUnavailable(f"{channel} was unsubscribed while it was subscribed"))
 
     async def close(self) -> None:
         """End the task and the connection; whoever waits in `subscribe` gets BrokerUnavailable. Repeatable."""
@@ -209,15 +229,13 @@ class Subscriptions:
             await reap([self._supervisor], CLOSE_ROUND_S)
         for key, held in list(self._held.items()):
             self._forget(key, held)
-            if not held.confirmed.done():
-                held.confirmed.set_exception(BrokerUnavailable(f"the listener was closed: {key.decode()}"))
-                held.confirmed.exception()  # of the control channel nobody may be waiting
+            held.tell(BrokerUnavailable(f"the listener was closed: {key.decode()}"))
         self._set_state("closed", None)
 
     def _hold(self, key: bytes, handler: Handler) -> _Held:
         if key in self._held:
             raise ValueError(f"{key.decode()} has a handler: unsubscribe it first, or share one handler")
-        held = self._held[key] = _Held(handler, asyncio.get_running_loop().create_future())
+        held = self._held[key] = _Held(handler)
         if self._connection is not None:
             self._connection.subscribe((key,))
         return held
@@ -310,17 +328,14 @@ class Subscriptions:
         if self._on_confirmed is not None and wanted:
             self._tell(self._on_confirmed, frozenset(channel.decode() for channel in wanted))
         for channel in wanted:
-            held = self._held.get(channel)
-            if held is not None and not held.confirmed.done():
-                held.confirmed.set_result(None)
+            if (held := self._held.get(channel)) is not None:
+                held.tell()
         self._settle_state()
 
     def _take_refusal(self, channel: bytes, text: str) -> None:
         held = self._held.get(channel)
         refusal = f"Redis refuses SUBSCRIBE {channel.decode()}: {text}"
-        if held is not None and not held.confirmed.done() and channel.decode() != self._control_channel:
-            held.confirmed.set_exception(BrokerUnavailable(refusal))
-        elif held is not None:
+        if held is not None and not held.tell(BrokerUnavailable(refusal)):
             self._degrade(refusal)
 
     def _settle_state(self) -> None:

@@ -37,6 +37,7 @@ log = get_logger("broker.worker")
 FORCE_AGAIN_S = 0.5  # a forced cancel is level-triggered: a body that swallows it is asked again
 
 
+_making_event = threading.Lock()
 _current: ContextVar[HeldExecution | None] = ContextVar("broker_execution", default=None)
 
 
@@ -74,7 +75,7 @@ class HeldExecution:
         self._shields: list[float] = []
         self._refusal: str | None = None
         self._said: tuple[Disposition, object] | None = None
-        self._requested = threading.Event()
+        self._wakes: threading.Event | None = None
         self._seen = False
         self._callbacks: list[Callable[[CancelCause], None]] = []
         self._outcome: Outcome | None = None
@@ -116,6 +117,15 @@ class HeldExecution:
         """For threads: waits at most `timeout` seconds; True when a cancel was requested."""
         self._requested.wait(timeout)
         return self.cancel_requested
+
+    @property
+    def _requested(self) -> threading.Event:
+        """Made for the thread that waits: most bodies are coroutines, and it is a kilobyte."""
+        with _making_event:
+            wakes = self._wakes = self._wakes or threading.Event()
+        if self._delivered:  # looked at after it was made; who delivers counts first, and looks for it then
+            wakes.set()
+        return wakes
 
     def on_cancel(self, callback: Callable[[CancelCause], None]) -> None:
         """Calls `callback(cause)` when the cancel is heard, at once if it was already.
@@ -266,7 +276,8 @@ class HeldExecution:
             self._say(Disposition.RECEIVED, "")
         if not self._delivered or self._forced:
             self._delivered += 1
-            self._requested.set()
+            if self._wakes is not None:
+                self._wakes.set()
             self._call_back()
             if self._task is not None:
                 self._task.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from broker.errors import CancelCause
@@ -31,9 +31,9 @@ class Held:
     start: int = 0
     seq: int = 0
     confirmed: bool = False
-    holding: asyncio.Task[Any] | None = None
+    holding: asyncio.Task[Any] | None = None  # only until the claim is answered
     ended: bool = False
-    applied: set[Applied] = field(default_factory=set)
+    applied: frozenset[Applied] = frozenset()
     early: tuple[IntentRecord, CancelCause] | None = None
     received_due: bool = False
     left: bool = False
@@ -47,7 +47,7 @@ class Held:
         known = {(self.start, intent.cancel_id, True), (self.start, intent.cancel_id, intent.force)}
         if known & self.applied:
             return False
-        self.applied.add((self.start, intent.cancel_id, intent.force))
+        self.applied |= {(self.start, intent.cancel_id, intent.force)}
         return True
 
     def next_seq(self) -> int:

@@ -75,6 +75,7 @@ class Listener:
         self._asked: set[asyncio.Task[Any]] = set()
         self._stop_asked = False
         self._gone = False
+        self._hear = self._on_message  # bound once, not for each subscription
 
     # --- called from any thread -------------------------------------------------------------------
 
@@ -283,6 +284,7 @@ class Listener:
             raise
         await signals.reached("worker.started", held.execution_id)
         if answer.code == "claimed":
+            held.holding = None  # nothing of it is under way any more
             self.intents.begin(held, answer.start)
             if self._restorer.losses != losses:  # the server that gave the claim may not be the one there is now
                 self._restorer.say_again()
@@ -294,11 +296,13 @@ class Listener:
 
     async def _subscribe_and_index(self, held: Held) -> None:
         channel = self._keys.cancel_channel(held.run_id, held.execution_id)
-        indexing = asyncio.create_task(index(self._claims, held.run_id, held.execution_id))
+        noted = self._claims.note(held.run_id, held.execution_id)
         try:
-            await self._subscriptions.subscribe(channel, self._on_message, self.settings.timeout_s)
+            await self._subscriptions.subscribe(channel, self._hear, self.settings.timeout_s)
         finally:
-            await indexing
+            known = await noted
+        if known not in (None, held.run_id):
+            await index(self._claims, held.run_id, held.execution_id)
 
     async def _start(self, held: Held) -> StartAnswer:
         what = Registration(

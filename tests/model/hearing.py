@@ -111,11 +111,11 @@ def apply(game: Game, worker: Worker, hold: Hold, intent: IntentRecord) -> Worke
 
 def _take(game: Game, hold: Hold, intent: IntentRecord) -> tuple[bool, frozenset[tuple[int, str, bool]]]:
     """Production's own `Held.take`."""
-    held = Held(RUN, hold.execution_id, "", "", _fire, start=hold.start, applied=set(hold.applied))
+    held = Held(RUN, hold.execution_id, "", "", _fire, start=hold.start, applied=frozenset(hold.applied))
     if game.off("force_dedupe"):
-        held.applied.discard((hold.start, intent.cancel_id, True))
+        held.applied -= {(hold.start, intent.cancel_id, True)}
     taken = held.take(intent)
-    return taken, frozenset(held.applied | hold.applied)
+    return taken, held.applied | hold.applied
 
 
 def _fire(cause: CancelCause, force: bool) -> None:
