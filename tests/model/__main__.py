@@ -7,6 +7,7 @@ import sys
 
 from tests.model.explorer import Violation, explore
 from tests.model.game import Game
+from tests.model.rules import table
 from tests.model.worlds import BY_NAME, WORLDS
 
 
@@ -15,7 +16,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     parser.add_argument("--world", choices=sorted(BY_NAME), help="only this one")
     parser.add_argument("--limit", type=int, default=1_000_000, help="states of one world (default 1,000,000)")
+    parser.add_argument("--rules", action="store_true", help="only print the table of rules and mutants")
     given = parser.parse_args()
+    if given.rules:
+        print(table())
+        return 0
     print(f"{'world':42} {'states':>9} {'transitions':>11} {'fair ends':>9} {'scripts':>8} {'seconds':>8}")
     broken = 0
     for world in [BY_NAME[given.world]] if given.world else WORLDS:

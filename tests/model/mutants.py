@@ -144,6 +144,9 @@ MUTANTS = (
     Mutant("every covering operation reopens", "started by event after all", (RUNS,), (
         Patch("covering[#covering + 1] = redis.call('HGET', gates_key, '=' .. execution_id) or nil",
               "covering = { covering[1] }"),)),
+    Mutant("every covering operation reopens at register", "registered as running below both", (RUNS,), (
+        Patch("for _, covering_id in ipairs(covering) do\n    reopen_operation(covering_id, 'registered as running'",
+              "for _, covering_id in ipairs({ covering[1] }) do\n    reopen_operation(covering_id, 'registered'"),)),
     Mutant("start leaves an open claim alone", "two workers, one execution", (EVIDENCE, RUNS), (
         Patch("if not get_field(intents_key, execution_id) and was_never_started(e) then",
               "if RANK[read_ack(execution_id).disposition] < 2 then"),)),
@@ -152,6 +155,9 @@ MUTANTS = (
     Mutant("start number on acks and ends", "retry", (EVIDENCE, RUNS, REPORT), (
         Patch("(e.incarnation == incarnation or incarnation == '0') and e.start == start",
               "(e.incarnation == incarnation or incarnation == '0')"),)),
+    Mutant("start number on ends", "retry", (EVIDENCE, RUNS, REPORT), (
+        Patch("(e.incarnation == incarnation or incarnation == '0') and e.start == start",
+              "(e.incarnation == incarnation or incarnation == '0')", ("finish",)),)),
     Mutant("start number rises on supersede", "heart missed, taken over", (TOLD,), (
         Patch("e.start = string.format('%.0f', tonumber(e.start) + 1)",
               "if not has_open_claim(e) then e.start = string.format('%.0f', tonumber(e.start) + 1) end"),)),

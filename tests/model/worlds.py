@@ -60,6 +60,8 @@ WORLDS = (
     World("registered as running", (), known=PENDING, events=(Event(CHILD, "running", "register", ROOT),)),
     World("registered as running below a subtree", (), (SUBTREE,), known=FAMILY,
           events=(Event(GRANDCHILD, "running", "register", CHILD),)),
+    World("registered as running below both", (), (RUN_CANCEL, SUBTREE), known=FAMILY,
+          events=(Event(GRANDCHILD, "running", "register", CHILD),)),
     World("late parent", (Execution(GRANDCHILD, "middle"),), (SUBTREE,),
           known=(*FAMILY, (GRANDCHILD, "middle", "pending")), events=(Event("middle", "pending", "register", CHILD),)),
     World("late parent, driver dies", (Execution(GRANDCHILD, "middle"),), (SUBTREE,),
