@@ -29,6 +29,7 @@
 | `<ns>:worker-seen:<id>` | string | 7 d | heartbeat: Redis time of the last one, for when the heart has stopped |
 | `<ns>:worker-dead:<id>` | string | 7 d | declare_dead: `<incarnation>|<reason>` of the last declaration |
 | `<ns>:workers` | zset: id → last beat | never: heartbeats take off who was not seen for a day | heartbeat, leave |
+| `<ns>:{R}:conformance:<word>` | set | 1 h | `broker conformance`: what may end, or stop, under trial |
 
 A run lives 7 days after its last activity, 24 hours after it has finished (DESIGN section 3, PROTOCOL).
 """
@@ -94,6 +95,10 @@ class Keys:
 
     def control_channel(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}:control"
+
+    def conformance_set(self, run_id: str, word: str) -> str:
+        """Of a run that `broker conformance` has made."""
+        return f"{self.channels(run_id)}conformance:{word}"
 
     def execution(self, execution_id: str) -> str:
         return f"{self.namespace}:execution:{execution_id}"

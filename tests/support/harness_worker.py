@@ -6,26 +6,39 @@ import asyncio
 import os
 from contextlib import suppress
 
+from redis.asyncio import Redis
+
 from broker import ExecutionCancelled, Worker
 from broker.worker.listener import WorkerSettings
 from broker.worker.worker import default_worker_id
 from tests.support.wait import spread
 
-FOR_EVER_MS = 3_600_000.0
+LOOK_EVERY_S = 0.02
 
 
-def seconds(name: str, fallback_ms: float) -> float:
-    return float(os.environ.get(name) or fallback_ms) / 1000
+async def contains(client: Redis, key: str, execution_id: str) -> None:
+    while not await client.sismember(key, execution_id):
+        await spread(LOOK_EVERY_S)
 
 
-async def work(worker: Worker, execution_id: str) -> None:
+async def body(client: Redis, execution_id: str) -> None:
+    """Until it may end and, once it is cancelled, until it may stop."""
+    end_key, stop_key = os.environ.get("BROKER_END_KEY"), os.environ.get("BROKER_STOP_KEY")
+    try:
+        if end_key:
+            await contains(client, end_key, execution_id)
+        else:
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if stop_key:
+            await contains(client, stop_key, execution_id)
+        raise
+
+
+async def work(worker: Worker, client: Redis, execution_id: str) -> None:
     with suppress(ExecutionCancelled):
         async with worker.execution(os.environ["BROKER_RUN_ID"], execution_id):
-            try:
-                await spread(seconds("BROKER_WORK_MS", FOR_EVER_MS))
-            except asyncio.CancelledError:
-                await spread(seconds("BROKER_STOP_MS", 0.0))
-                raise
+            await body(client, execution_id)
 
 
 async def main() -> None:
@@ -33,10 +46,11 @@ async def main() -> None:
         os.environ["BROKER_REDIS_URL"],
         os.environ.get("BROKER_WORKER_ID") or default_worker_id(),
         namespace=os.environ.get("BROKER_NAMESPACE") or "cb",
-        heartbeat_s=seconds("BROKER_HEARTBEAT_MS", 5000.0),
+        heartbeat_s=float(os.environ.get("BROKER_HEARTBEAT_MS") or 5000) / 1000,
     )
-    async with Worker.with_settings(settings) as worker:
-        await asyncio.gather(*(work(worker, one) for one in os.environ["BROKER_EXECUTION_IDS"].split()))
+    client = Redis.from_url(os.environ["BROKER_REDIS_URL"])
+    async with client, Worker.with_settings(settings) as worker:
+        await asyncio.gather(*(work(worker, client, one) for one in os.environ["BROKER_EXECUTION_IDS"].split()))
 
 
 if __name__ == "__main__":

@@ -19,15 +19,18 @@ if TYPE_CHECKING:
 
 Command = Annotated[list[str], typer.Argument(metavar="CMD", help="The worker program and its arguments.")]
 RedisUrl = Annotated[str, option("--redis-url", "The Redis to try it on; by default one inside this process.", "URL")]
-Patience = Annotated[str, option("--patience", "How long a thing that must come may take.", "SECONDS")]
+Patience = Annotated[str, option("--patience", "When to give up on a program that does not answer.", "SECONDS")]
 Rules = Annotated[list[str] | None, typer.Option("--rule", metavar="NAME", help="Only this rule; may be repeated.")]
 Output = Annotated[bool, flag("--output", "Show on standard error what the program prints.")]
+
+AT_ONCE = 4
+"""Trials side by side: a program that starts slowly would take minutes one after the other."""
 
 
 def conformance(
     command: Command,
     redis_url: RedisUrl = "embedded://",
-    patience: Patience = "15",
+    patience: Patience = "60",
     rule: Rules = None,
     output: Output = False,
     json: Json = False,
@@ -37,13 +40,19 @@ def conformance(
     \b
     Example: broker conformance -- node worker.mjs
 
-    The program is started once a rule, and finds in its environment what to do: run the executions
-    BROKER_EXECUTION_IDS (with spaces between them) of BROKER_RUN_ID on BROKER_REDIS_URL, in the namespace
-    BROKER_NAMESPACE, as BROKER_WORKER_ID, and leave with code 0 when all of them have ended.
-    "Run" is to do nothing until it is cancelled, and then to take BROKER_STOP_MS to stop; or, where BROKER_WORK_MS
-    is set, to end well after that time. BROKER_START is the number of its claims, it polls every BROKER_HEARTBEAT_MS.
+    The program is started once a rule (BROKER_RULE), and finds in its environment what to do: run the executions
+    BROKER_EXECUTION_IDS (with spaces between them) of BROKER_RUN_ID side by side on BROKER_REDIS_URL, in the namespace
+    BROKER_NAMESPACE, as BROKER_WORKER_ID, and leave with code 0 when all of them have ended. BROKER_START is the
+    number of its claims, it polls every BROKER_HEARTBEAT_MS.
 
-    Exit codes: 0 every rule is kept, 1 one is broken, 2 usage, 6 Redis unreachable.
+    "Run" is to wait until it is cancelled, and then to stop. Where BROKER_END_KEY is set, an execution also ends well
+    as soon as that set of Redis contains its id (SISMEMBER, every few milliseconds). Where BROKER_STOP_KEY is set, the
+    work of a cancelled one takes until that set contains its id.
+
+    A rule is judged by the order of what the program does, not by how long it takes, so a loaded machine changes no
+    verdict. Only a program that does not answer at all is given up after --patience, and has broken the rule.
+
+    Exit codes: 0 every rule is kept, 1 one is broken, 2 usage, 6 Redis unreachable, 130 interrupted.
     """
     from broker.cli.conformance.program import launcher
     from broker.cli.conformance.rules import RULES
@@ -66,7 +75,9 @@ def conformance(
         raise typer.Exit(1)
 
 
-async def try_program(launch: Launch, redis_url: str, chosen: tuple[Rule, ...], patience_s: float) -> list[Verdict]:
+async def try_program(
+    launch: Launch, redis_url: str, chosen: tuple[Rule, ...], patience_s: float, *, at_once: int = AT_ONCE
+) -> list[Verdict]:
     """One broker for all trials; it tells each cancel once, so that nothing but the rule in question helps."""
     from broker.cli.conformance.rules import judge
     from broker.cli.conformance.trial import Bench
@@ -78,4 +89,4 @@ async def try_program(launch: Launch, redis_url: str, chosen: tuple[Rule, ...], 
         control = await stack.enter_async_context(connect(redis_url, sweep=False, ingest=True))
         backend = Backend.connect(control.redis_url, namespace=NAMESPACE, lifetimes=Lifetimes(), timeout_s=5.0)
         stack.push_async_callback(backend.close)
-        return await judge(Bench(control, backend, launch, NAMESPACE, patience_s), chosen)
+        return await judge(Bench(control, backend, launch, NAMESPACE, patience_s), chosen, at_once)

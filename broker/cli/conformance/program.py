@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -25,7 +27,7 @@ Launch = Callable[[Mapping[str, str]], Awaitable[Program]]
 
 
 class Process:
-    """A process, with what it starts in its own group."""
+    """A process that leads a session of its own, so that what it starts can be ended with it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -35,8 +37,8 @@ class Process:
         return self._process.returncode
 
     async def kill(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
+        with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+            os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
 
@@ -47,7 +49,12 @@ def launcher(command: Sequence[str], *, is_quiet: bool) -> Launch:
         out = asyncio.subprocess.DEVNULL if is_quiet else 2
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **env}
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **env},
+                start_new_session=True,
             )
         except OSError as error:
             raise InvalidInput(f"CMD {command[0]!r}: {error.strerror or error}") from error

@@ -9,7 +9,6 @@ const [namespace, run] = [env.BROKER_NAMESPACE || 'cb', env.BROKER_RUN_ID];
 const executions = (env.BROKER_EXECUTION_IDS || env.BROKER_EXECUTION_ID || '').split(/\s+/).filter(Boolean);
 const workerId = env.BROKER_WORKER_ID || `node-${hostname()}-${process.pid}`;
 const start = number('BROKER_START', 1);
-const [workMs, stopMs] = [number('BROKER_WORK_MS', 2 ** 31 - 1), number('BROKER_STOP_MS', 0)];
 if (!run || !executions.length) throw new Error('BROKER_RUN_ID and BROKER_EXECUTION_IDS say what is to be run');
 
 const key = (name) => `${namespace}:{${run}}:${name}`;
@@ -74,7 +73,7 @@ async function execute(id, body) {
     one.running = true;
     await say('execution.started', id);
     const { signal } = one.controller;
-    const outcome = await body(signal).then(() => 'succeeded', () => (signal.aborted ? 'cancelled' : 'failed'));
+    const outcome = await body(id, signal).then(() => 'succeeded', () => (signal.aborted ? 'cancelled' : 'failed'));
     one.running = false;
     if (one.cancelId) await ack(id, one, outcome === 'cancelled' ? 'stopped' : 'ended_itself', { outcome });
     await say(`execution.${outcome === 'succeeded' ? 'completed' : outcome}`, id);
@@ -83,12 +82,13 @@ async function execute(id, body) {
   await insist(() => subscriber.unsubscribe(channel(id)));
 }
 
-// The work itself: it hears the signal, and may need time to tidy up.
-async function work(signal) {
-  await pause(workMs, undefined, { signal }).catch(async (error) => {
-    await pause(stopMs);
-    throw error;
-  });
+// The work itself, here none: it waits until it may end and, once it is cancelled, until it may stop.
+const isIn = (set, id) => insist(() => commands.sIsMember(set, id));
+async function work(id, signal) {
+  const [endKey, stopKey] = [env.BROKER_END_KEY, env.BROKER_STOP_KEY];
+  while (!signal.aborted && !(endKey && (await isIn(endKey, id)))) await pause(20);
+  while (signal.aborted && stopKey && !(await isIn(stopKey, id))) await pause(20);
+  signal.throwIfAborted();
 }
 
 await Promise.all([commands.connect(), subscriber.connect()]);
