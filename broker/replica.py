@@ -105,7 +105,7 @@ class Replica:
             sweeping = asyncio.create_task(sweep.keep(), name="broker-sweep")
             stack.push_async_callback(_end, sweeping)
         if self._settings.ingest:
-            consumer = Consumer.connect(self._settings.url, self._backend, self.stream, self.claims, self.engine)
+            consumer = Consumer.connect(self._settings.url, self._backend, self.stream, self.engine)
             self.ingested = consumer.counts
             consumer.start()
             stack.push_async_callback(consumer.close)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import cycle
+from typing import NamedTuple
 
 from broker.cancel.engine import Engine
 from broker.errors import (
@@ -46,12 +48,23 @@ _PASSING = ("OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "CLUSTERDOWN"
 """What Redis refuses because of its own state, not because of what it was given: that passes."""
 
 
-class Applier:
-    """Events of any runs; the caller sees to it that those of one run come one batch after the other."""
+class _Run(NamedTuple):
+    """A run, and what takes the present batch there."""
 
-    def __init__(self, backend: Backend, claims: Claims, engine: Engine) -> None:
-        self._backend = backend
-        self._claims = claims
+    run_id: str
+    backend: Backend
+    claims: Claims
+
+
+class Applier:
+    """Events of any runs; the caller sees to it that those of one run come one batch after the other.
+
+    The batches take `backends` in turn: while Redis works for one, the answers of another are read.
+    """
+
+    def __init__(self, backends: Sequence[Backend], engine: Engine) -> None:
+        self._claims = Claims(backends[0])
+        self._connections = cycle([(backend, Claims(backend)) for backend in backends])
         self._engine = engine
         self._indexed: OrderedDict[str, str] = OrderedDict()
         self._named: OrderedDict[str, str] = OrderedDict()
@@ -89,7 +102,7 @@ class Applier:
         applied, and the whole batch is to be applied again.
         """
         try:
-            return await self._apply(run_id, batch)
+            return await self._apply(_Run(run_id, *next(self._connections)), batch)
         except BrokerUnavailable:
             raise
         except Exception as error:
@@ -103,73 +116,75 @@ class Applier:
             refused |= await self.apply(run_id, [one])
         return refused
 
-    async def _apply(self, run_id: str, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
-        refused = await self._index(run_id, batch)
+    async def _apply(self, run: _Run, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
+        refused = await self._index(run, batch)
         ours = [one for one in batch if one.entry_id not in refused] if refused else batch
         for step in steps(ours):
-            refused |= await self._take_step(run_id, step)
+            refused |= await self._take_step(run, step)
         return refused
 
-    async def _take_step(self, run_id: str, step: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
+    async def _take_step(self, run: _Run, step: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
         if are_reports(step):
-            return await self._report(run_id, step)
+            return await self._report(run, step)
         if are_acks(step):
-            return await self._acknowledge(run_id, step)
+            return await self._acknowledge(run, step)
         refused: dict[str, Refusal] = {}
         for one in step:
             if isinstance(one.said, CancelRequested):
-                refused |= await self._accept(run_id, one.entry_id, cancel_terms_of(one.said))
+                refused |= await self._accept(run.run_id, one.entry_id, cancel_terms_of(one.said))
         return refused
 
-    async def _index(self, run_id: str, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
+    async def _index(self, run: _Run, batch: Sequence[Sourced[Said]]) -> dict[str, Refusal]:
         """Notes where each execution lives, before it is recorded there; once for each, as long as it is remembered."""
         indexed = self._indexed
-        new = list(dict.fromkeys(one for _, one, _ in batch if one and indexed.get(one) != run_id))
+        new = list(dict.fromkeys(one for _, one, _ in batch if one and indexed.get(one) != run.run_id))
         if not new:
             return {}
-        elsewhere = await self._claims.index(run_id, new)
-        indexed.update((one, run_id) for one in new if one not in elsewhere)
+        elsewhere = await run.claims.index(run.run_id, new)
+        indexed.update((one, run.run_id) for one in new if one not in elsewhere)
         _shorten(indexed)
         return {
-            entry_id: Refusal(ExecutionInOtherRun.code, f"execution {one} lives in run {elsewhere[one]}, not {run_id}")
+            entry_id: Refusal(
+                ExecutionInOtherRun.code, f"execution {one} lives in run {elsewhere[one]}, not {run.run_id}"
+            )
             for entry_id, one, _ in batch
             if one in elsewhere
         }
 
     # --- statuses -----------------------------------------------------------------------------------------
 
-    async def _report(self, run_id: str, step: Sequence[Sourced[Report]]) -> dict[str, Refusal]:
+    async def _report(self, run: _Run, step: Sequence[Sourced[Report]]) -> dict[str, Refusal]:
         refused: dict[str, Refusal] = {}
-        codes = await self._report_chunks(run_id, [one.said for one in step])
+        codes = await self._report_chunks(run, [one.said for one in step])
         for one, code in zip(step, codes, strict=True):
             if code == "cancel_wanted":
                 terms = CancelTerms(Scope.EXECUTION, one.execution_id, allow_unknown=True)
-                refused |= await self._accept(run_id, one.entry_id, terms)
+                refused |= await self._accept(run.run_id, one.entry_id, terms)
             elif code in _REFUSED:
                 refused[one.entry_id] = _REFUSED[code]
         return refused
 
-    async def _report_chunks(self, run_id: str, reports: Sequence[Report]) -> list[str]:
+    async def _report_chunks(self, run: _Run, reports: Sequence[Report]) -> list[str]:
         """Chunks of one step are under way together: the connection keeps their order."""
         if len(reports) <= CHUNK:
-            return await report(self._backend, run_id, reports)
+            return await report(run.backend, run.run_id, reports)
         chunks = [reports[at : at + CHUNK] for at in range(0, len(reports), CHUNK)]
         codes: list[str] = []
         for at in range(0, len(chunks), CHUNKS_IN_FLIGHT):
-            calls = (report(self._backend, run_id, chunk) for chunk in chunks[at : at + CHUNKS_IN_FLIGHT])
+            calls = (report(run.backend, run.run_id, chunk) for chunk in chunks[at : at + CHUNKS_IN_FLIGHT])
             codes += [code for answer in await asyncio.gather(*calls) for code in answer]
         return codes
 
     # --- acks ---------------------------------------------------------------------------------------------
 
-    async def _acknowledge(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, Refusal]:
-        codes = await self._ack(run_id, step)
+    async def _acknowledge(self, run: _Run, step: Sequence[Sourced[AckEvent]]) -> dict[str, Refusal]:
+        codes = await self._ack(run, step)
         unclaimed = [one for one in step if codes[one.entry_id] in ("not_found", "late")]
         if unclaimed:
-            codes |= await self._claim_and_ack(run_id, unclaimed)
-        return await self._end_uncancelled(run_id, [one for one in step if codes[one.entry_id] == "not_cancelled"])
+            codes |= await self._claim_and_ack(run, unclaimed)
+        return await self._end_uncancelled(run, [one for one in step if codes[one.entry_id] == "not_cancelled"])
 
-    async def _ack(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, str]:
+    async def _ack(self, run: _Run, step: Sequence[Sourced[AckEvent]]) -> dict[str, str]:
         """Entry id → EACH word of ack.lua; a worker's acks go together."""
         codes: dict[str, str] = {}
         calls = []
@@ -179,21 +194,21 @@ class Applier:
         for holder, said in by_holder.items():
             for at in range(0, len(said), CHUNK):
                 some = said[at : at + CHUNK]
-                calls.append((some, self._claims.ack(run_id, holder, [ack_of(one) for one in some])))
+                calls.append((some, run.claims.ack(run.run_id, holder, [ack_of(one) for one in some])))
         for (some, _), answer in zip(calls, await asyncio.gather(*(call for _, call in calls)), strict=True):
             codes.update(zip((one.entry_id for one in some), answer, strict=True))
         return codes
 
-    async def _claim_and_ack(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, str]:
+    async def _claim_and_ack(self, run: _Run, step: Sequence[Sourced[AckEvent]]) -> dict[str, str]:
         """An ack of a claim whose start has not been read yet: it is the evidence of it."""
-        await self._report_chunks(run_id, [claim_of(one) for one in step])
-        return await self._ack(run_id, step)
+        await self._report_chunks(run, [claim_of(one) for one in step])
+        return await self._ack(run, step)
 
-    async def _end_uncancelled(self, run_id: str, step: Sequence[Sourced[AckEvent]]) -> dict[str, Refusal]:
+    async def _end_uncancelled(self, run: _Run, step: Sequence[Sourced[AckEvent]]) -> dict[str, Refusal]:
         """There is no cancel to acknowledge: an end is taken for what it is, any other word has no meaning."""
         ends = [claim_of(one, end=True) for one in step if one.said.settles]
         if ends:
-            await self._report_chunks(run_id, ends)
+            await self._report_chunks(run, ends)
         others = [one for one in step if not one.said.settles]
         return {one.entry_id: Refusal("not_cancelled", "there is no cancel of this execution") for one in others}
 

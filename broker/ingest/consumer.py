@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from broker.cancel.engine import Engine
@@ -29,7 +29,7 @@ from broker.observe.events import (
 )
 from broker.observe.log import get_logger
 from broker.store.backend import Backend
-from broker.store.claims import Claims
+from broker.store.commands import Commands
 from broker.store.streams import Delivered, Entry, EventReader, EventStream
 
 log = get_logger("broker.ingest")
@@ -40,6 +40,8 @@ SUSPECT_DELIVERIES = 3
 POISON_DELIVERIES = 8
 """An entry that was given out so often, most of all alone, has ended every process that had it, and is buried."""
 STOP_WITHIN_S = 5.0
+CONNECTIONS = 2
+"""What is applied goes over these in turn: with one, Redis would rest while its answers are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +78,19 @@ class Consumer:
     """Consumes from `start()` until `close()`. What it has in hand when its process dies, others take over."""
 
     def __init__(
-        self, stream: EventStream, reader: EventReader, applier: Applier, settings: IngestSettings | None = None
+        self,
+        stream: EventStream,
+        reader: EventReader,
+        backends: Sequence[Backend],
+        engine: Engine,
+        settings: IngestSettings,
     ) -> None:
         self.counts = IngestCounts()
         self._stream = stream
         self._reader = reader
-        self._applier = applier
-        self._settings = settings or IngestSettings()
+        self._backends = backends
+        self._applier = Applier(backends, engine)
+        self._settings = settings
         self._lanes: dict[str, list[Sourced[Said]]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(self._settings.lanes)
@@ -100,13 +108,18 @@ class Consumer:
         url: str,
         backend: Backend,
         stream: EventStream,
-        claims: Claims,
         engine: Engine,
         settings: IngestSettings | None = None,
     ) -> Consumer:
-        """A consumer with a connection of its own to `url`, made with its first read."""
-        reader = EventReader(url, stream, backend, timeout_s=backend.commands.timeout_s)
-        return cls(stream, reader, Applier(backend, claims, engine), settings)
+        """A consumer with connections of its own to `url`, made when they are needed.
+
+        What it applies stands in no queue of others: a cancel does not wait behind a thousand events.
+        """
+        timeout_s = backend.commands.timeout_s
+        reader = EventReader(url, stream, backend, timeout_s=timeout_s)
+        applying = [Commands(url, timeout_s=timeout_s, client_name="broker-apply") for _ in range(CONNECTIONS)]
+        backends = [replace(backend, commands=commands) for commands in applying]
+        return cls(stream, reader, backends, engine, settings or IngestSettings())
 
     def start(self) -> None:
         self._reading = asyncio.create_task(self._keep_reading(), name="broker-ingest")
@@ -121,7 +134,7 @@ class Consumer:
         for task in self._working:
             task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
-        await self._reader.close()
+        await asyncio.gather(self._reader.close(), *(backend.close() for backend in self._backends))
         try:
             await self._stream.forget(self._stream.consumer)
         except BrokerError as error:

@@ -73,7 +73,7 @@ async def open_replica(
     async with open_parts(url, name) as parts:
         stream = EventStream(parts.backend, name)
         settings = replace(PATIENT, **changes)  # type: ignore[arg-type]
-        consumer = Consumer.connect(url, parts.backend, stream, parts.claims, parts.engine, settings)
+        consumer = Consumer.connect(url, parts.backend, stream, parts.engine, settings)
         replica = Replica(url, parts, consumer, stream)
         if started:
             consumer.start()
