@@ -37,9 +37,9 @@ def follow_report(
 ) -> Report:
     """The last report: the one that is settled, or the one when `wait_s` (None: no end) was over.
 
-    `on_report` is told each, also the first, and `on_gap` why one could not be had: a server that is away is asked
-    again. While `news` has a stream it is asked when something has happened, else by long polls. Raises
-    BrokerUnavailable when it is still away at the end, and whatever the first look raises.
+    `on_report` is told each, also the first, and `on_gap` why one could not be had, once while it stays the same: a
+    server that is away is asked again. While `news` has a stream it is asked when something has happened, else by
+    long polls. Raises BrokerUnavailable when it is still away at the end, and whatever the first look raises.
     """
     report = client.get_at(ReportAnswer, path, query)
     on_report(report)
@@ -55,10 +55,11 @@ def follow_report(
             patience: Query = {} if streaming else {"wait_ms": _ms(poll_s)}
             report = client.get_at(ReportAnswer, path, {**query, **patience}, poll_s)
         except BrokerUnavailable as error:
-            gap = error
+            said, gap = str(gap), error
             if clock.gives_up():
                 break
-            on_gap(str(error))
+            if str(error) != said:
+                on_gap(str(error))
             clock.pause()
             continue
         gap = None

@@ -39,8 +39,21 @@ def test_a_frame_fits_80_by_24_however_much_there_is() -> None:
         assert len(lines) <= 24
         assert max(map(len, lines)) <= 80
         assert all(line.isprintable() for line in lines)
+    assert lines[3] == "workers: 0 alive, 100 silent, holding 0"
     assert sum("overdue" in line for line in lines[5:]) >= 8
-    assert sum("silent" in line for line in lines[5:]) >= 6
+    assert sum("silent" in line for line in lines[5:]) >= 5
+
+
+def test_more_workers_than_are_counted_are_said_to_be_more() -> None:
+    seen = overview(0, 1).model_copy(update={"workers_alive": 990, "workers_silent": 10})
+    assert "workers: 990 alive, 10 silent or more, holding 0" in top_lines(seen, "x", Paint(), width=80, height=24)
+
+
+def test_a_wide_window_shows_the_names_whole() -> None:
+    seen = overview(0, 1)
+    named = seen.model_copy(update={"workers": [seen.workers[0].model_copy(update={"worker_id": "w" * 50})]})
+    assert any("w" * 50 in line for line in top_lines(named, "http://x", Paint(), width=120, height=24))
+    assert any("w" * 27 + "~" in line for line in top_lines(named, "http://x", Paint(), width=80, height=24))
 
 
 def test_a_small_window_has_what_matters() -> None:

@@ -17,7 +17,9 @@ T = TypeVar("T")
 Row = tuple[tuple[str, ...], str | None]
 """Cells and a colour."""
 _BARS, _PLAIN_BARS = "▁▂▃▄▅▆▇█", ".:-=+*#@"
-_HEAD = 6
+COUNTED = 1_000
+"""Workers, by the server."""
+_HEAD = 7
 """Lines above the two lists, their heads included."""
 
 
@@ -45,6 +47,7 @@ def _title(seen: OverviewAnswer, server: str, paint: Paint) -> list[tuple[str, s
         (f"broker top  {visible(server)}   q leaves", None, True),
         (f"{opened}, {seen.overdue} overdue; {running}", "red" if bad else "green", True),
         (f"causes: {counts(seen.causes) or 'none'}", "red" if bad else None, False),
+        (_workers(seen), "red" if seen.workers_silent else None, False),
         (f"ack lag {seen.recent.window_s} s {spark(seen.recent.points, paint)} {_lag('received', lag.received)},"
          f" {_lag('stopped', lag.stopped)}", None, False),
     ]  # fmt: skip
@@ -54,6 +57,11 @@ def spark(points: Sequence[float | None], paint: Paint) -> str:
     """A bar a point, by powers of ten from 0.1 ms to 1,000 s; a blank where nobody was heard."""
     bars = _BARS if paint.unicode else _PLAIN_BARS
     return "".join(" " if one is None else bars[_step(one, len(bars))] for one in points)
+
+
+def _workers(seen: OverviewAnswer) -> str:
+    more = " or more" if seen.truncated and seen.workers_alive + seen.workers_silent >= COUNTED else ""
+    return f"workers: {seen.workers_alive:,} alive, {seen.workers_silent:,} silent{more}, holding {seen.held:,}"
 
 
 def _step(lag_ms: float, steps: int) -> int:
@@ -81,20 +89,23 @@ def _worker(one: WorkerAnswer) -> Row:
     return (*row, visible(one.agent_node_id or "-"), ""), None if one.alive else "red"
 
 
-_WIDTHS = (11, 7, 8, 28, 12)
+def _widths(width: int) -> tuple[int, ...]:
+    """Of all columns but the last; what a wide window has to spare goes to the names."""
+    return 11, 7, 8, max(28, min(60, width - 68)), 12
 
 
 def _table(head: tuple[str, ...], rows: Sequence[T], row_of: Callable[[T], Row], width: int, paint: Paint) -> list[str]:
-    lines = [_cut(_row(head), width, paint, None, True)]
+    widths = _widths(width)
+    lines = [_cut(_row(head, widths), width, paint, None, True)]
     for one in rows:
         cells, colour = row_of(one)
-        lines.append(_cut(_row(cells), width, paint, colour, False))
+        lines.append(_cut(_row(cells, widths), width, paint, colour, False))
     return lines
 
 
-def _row(cells: Sequence[str]) -> str:
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     *first, last = cells
-    return "  ".join([*(_fit(one, size) for one, size in zip(first, _WIDTHS, strict=True)), last]).rstrip()
+    return "  ".join([*(_fit(one, size) for one, size in zip(first, widths, strict=True)), last]).rstrip()
 
 
 def _fit(text: str, size: int) -> str:
