@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -116,19 +116,28 @@ class Survey:
         operation = await self.operation(run_id, cancel_id)
         snapshot = await self._load(run_id, operation.scope, operation.target)
         snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
-        evidence = await self._evidence(run_id, snapshot)
-        active = await self._active_in_run(run_id)
+        evidence, operations = await self._evidence(run_id, snapshot)
+        active = await self._active_in_run(run_id, operations)
         return build_report(
             run_id, operation, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
         )
 
-    async def _active_in_run(self, run_id: str) -> int | None:
+    async def _active_in_run(self, run_id: str, operations: Sequence[OperationRecord]) -> int | None:
         """Advice for whoever cancelled just one: a report is not refused for it."""
         try:
+            if any(one.scope is Scope.RUN for one in operations):
+                return 0  # a closed gate has decided, also where its walk has not come by
+            if any(one.scope is Scope.SUBTREE and one.phase == "walking" for one in operations):
+                return await self._effectively_active(run_id)
             return (await self._reads.run_state(run_id)).active
         except BrokerError as error:
             log.warning(REPORT_COUNT_FAILED, run_id=run_id, error=str(error))
             return None
+
+    async def _effectively_active(self, run_id: str) -> int:
+        executions = await self._reads.executions(run_id)
+        covers = await self._tree.covers_of_all(run_id, forest_of(executions), executions)
+        return sum(not effective_status(one, covers.get(name)).terminal for name, one in executions.items())
 
     async def audit(self, run_id: str, after: str = "", limit: int | None = None) -> tuple[AuditEntry, ...]:
         """The run's log behind the position `after`, oldest first; without a limit all of it. Raises NotFound."""
@@ -156,7 +165,8 @@ class Survey:
             raise NotFound(f"run {run_id} not found")
         raise NoCancellation(f"run {run_id} was never cancelled")
 
-    async def _evidence(self, run_id: str, snapshot: Snapshot) -> Evidence:
+    async def _evidence(self, run_id: str, snapshot: Snapshot) -> tuple[Evidence, list[OperationRecord]]:
+        """What was said of the executions, and the operations of their run."""
         intents, acks, slots, operations, now_us = await asyncio.gather(
             self._reads.intents(run_id),
             self._reads.acks(run_id),
@@ -170,7 +180,8 @@ class Survey:
             for state in (await self._reads.workers(wanted)).values()
         }
         deadlines = {one.cancel_id: one.deadline_us for one in operations}
-        return Evidence(snapshot.executions, snapshot.depths, intents, acks, slots, workers, now_us, deadlines)
+        evidence = Evidence(snapshot.executions, snapshot.depths, intents, acks, slots, workers, now_us, deadlines)
+        return evidence, operations
 
 
 def _workers_of_interest(

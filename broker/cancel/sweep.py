@@ -2,8 +2,7 @@
 
 The work list has one entry an operation. Whoever finds one due takes its lease, so two sweeps never do the
 same; walks it again if its driver died or its tree has changed; loses what is proved gone; settles it; or tells
-again what was told
-and is not settled, with growing pauses.
+again what was told and is not settled, with growing pauses.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from broker.observe import signals
 from broker.observe.events import CANCEL_GIVEN_UP, CANCEL_OVERDUE, CANCEL_TAKEOVER, SWEEP_FAILED, SWEEP_LOOK_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.records import IntentRecord, OperationRecord
+from broker.protocol.states import Scope
 from broker.store.claims import Claims
 from broker.store.counts import Counts
 from broker.store.operations import CHUNK, SETTLED_AGAIN_US, Operations
@@ -112,7 +112,8 @@ class Sweep:
         if operation.state == "settled":
             await self._summary.write(run_id, operation)
             return now_us + SETTLED_AGAIN_US
-        in_scope = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
+        waiting = await self._reads.unsettled(run_id)
+        in_scope = await self._reads.in_scope(run_id, operation, waiting)
         unsettled = await self._liveness.look(run_id, in_scope)
         await self._liveness.lose(run_id, unsettled)
         if await self._settler.settle(run_id, operation) == "settled":
@@ -123,7 +124,9 @@ class Sweep:
             if "given_up" not in operation.remarked:
                 await self._remark(run_id, operation, "given_up")
             return now_us + GIVEN_UP_US
-        return await self._redeliver(run_id, operation, unsettled, now_us)
+        due_us = await self._redeliver(run_id, operation, unsettled, now_us)
+        is_settled_by_looking = operation.scope is Scope.SUBTREE and len(waiting) > len(in_scope)
+        return min(due_us, _crowded_due_us(operation, now_us)) if is_settled_by_looking else due_us
 
     async def _remark(self, run_id: str, operation: OperationRecord, event: str) -> None:
         left = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
@@ -143,6 +146,11 @@ class Sweep:
             told = intents[one]._replace(attempt=intents[one].attempt + 1)
             due_us[one] = _due_us(told, heard=unsettled.is_heard(one))
         return now_us + _next_look_us(operation, due_us.values(), now_us)
+
+
+def _crowded_due_us(operation: OperationRecord, now_us: int) -> int:
+    """In a run in which others wait, too, no ack settles a subtree: found at most a quarter of its age too late."""
+    return now_us + max(SECOND_US, (now_us - operation.requested_at_us) // 4)
 
 
 def _is_forcing(operation: OperationRecord, now_us: int) -> bool:

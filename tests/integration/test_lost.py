@@ -362,6 +362,23 @@ async def test_the_next_look_is_no_later_than_a_heart_may_be_silent(b: broker.Br
     assert now_us + 10_000_000 < due_us < now_us + 30_000_000
 
 
+@pytest.mark.parametrize(("others", "soon"), [((), False), (("y",), True)], ids=["alone", "in a busy run"])
+async def test_a_subtree_in_a_busy_run_is_looked_at_often(
+    others: tuple[str, ...], soon: bool, b: broker.Broker, parts: Parts
+) -> None:
+    """Acks settle a subtree only where the whole run waits for nothing: else it is settled by the next look."""
+    report = await cancelled(b, parts, scope="subtree", others=others)
+    await parts.claims.heartbeat(OLD, "", 1, 60.0)
+    await parts.ack(RUN, "x", "received", holder=OLD)
+    for one in others:
+        await b.cancel_execution(one)
+    now_us = await parts.operations.now_us()
+    await parts.sweep_now(RUN, report.cancel_id)
+    due_us = await parts.operations.due_at(RUN, report.cancel_id)
+    assert due_us is not None
+    assert (due_us - now_us < 10_000_000) is soon
+
+
 # --- deadlines ---------------------------------------------------------------------------------------------------
 
 

@@ -291,6 +291,18 @@ async def _is_settled(b: broker.Broker) -> bool:
     return (await b.report(RUN)).settled
 
 
+async def test_who_remains_is_counted_as_a_gate_has_decided_before_its_walk_comes_by(
+    b: broker.Broker, parts: Parts
+) -> None:
+    """`root` covers all but `loner`, and behind the barrier only `leaf`'s level is told."""
+    await register_tree(b)
+    await b.register(RUN, [Execution("loner"), Execution("last")])
+    await parts.start(RUN, "leaf")
+    with holding("cancel.level"):
+        await b.cancel_subtree("root", order="bottom_up_barrier")
+        assert (await b.cancel_execution("loner")).remaining_active_in_run == 1, "only `last` goes on"
+
+
 async def test_t18_the_barrier_goes_on_when_a_child_does_not_stop(
     b: broker.Broker, parts: Parts, observer: Observer
 ) -> None:
