@@ -111,12 +111,12 @@ _ERRORS: dict[int, tuple[str, Example]] = {
 }
 _ALWAYS = (401, 403, 500, 503)
 
+KEY: Example = {
+    "name": "Idempotency-Key", "in": "header", "required": False, "description": "the same key is the same operation",
+    "schema": {"type": "string", "maxLength": 200, "minLength": 1},
+}  # fmt: skip
 CANCEL: dict[str, Any] = {
-    "parameters": [
-        *query_parameters(),
-        {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 200,
-         "minLength": 1}, "description": "the same key is the same operation"},
-    ],
+    "parameters": [*query_parameters(), KEY],
     "requestBody": {
         "required": False,
         "content": {"application/json": {"schema": CancelRequest.model_json_schema(), "example": {"reason": "user"}}},

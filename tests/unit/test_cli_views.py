@@ -96,22 +96,28 @@ def test_each_straggler_is_named_with_worker_cause_and_age() -> None:
         straggler("a", worker_id="w-1", agent_node_id="gpu-7", overdue=True, attempts=3),
         straggler("b", cause="worker_lost", worker_id="w-2", worker_last_seen_ms=61_000, age_ms=90_000),
         straggler("c", cause="refused", worker_id="w-1", disposition="refused", detail="in a\x1b transaction"),
+        straggler("s", cause="stopping", worker_id="w-2", disposition="received", worker_last_seen_ms=61_000),
+        straggler("t", cause="stopping", worker_id="w-1", disposition="received", worker_last_seen_ms=900),
         straggler("d", cause="no_worker", published_at=None, attempts=0),
         straggler("e", cause="of_tomorrow", worker_id="w-1"),
     )
     assert straggler_lines(found, PLAIN) == [
-        "Still running: 5",
+        "Still running: 7",
         "  a on w-1 (gpu-7): no_ack (it was told, and nothing was heard), overdue, told 4.2 s ago, 3 attempts, depth 1",
         "  b on w-2: worker_lost (its worker's heartbeat has expired: a suspicion, not a proof), told 1 min 30 s ago,"
         " depth 1, worker last seen 1 min 01 s ago",
         "  c on w-1: refused (its worker heard and said it will not stop), told 4.2 s ago, depth 1,"
         ' "in a\\x1b transaction"',
+        "  s on w-2: stopping (its worker heard and is stopping), told 4.2 s ago, depth 1,"
+        " worker last seen 1 min 01 s ago",
+        "  t on w-1: stopping (its worker heard and is stopping), told 4.2 s ago, depth 1",
         "  d on no worker: no_worker (it is said to be running, but no worker ever claimed it), not told yet,"
         " asked for 4.2 s ago, depth 1",
         "  e on w-1: of_tomorrow, told 4.2 s ago, depth 1",
     ]
     assert progress_text(found) == (
-        "2 of 7 executions settled, still running: 5 (1 no_ack, 1 no_worker, 1 of_tomorrow, 1 refused, 1 worker_lost)"
+        "2 of 9 executions settled, still running: 7"
+        " (2 stopping, 1 no_ack, 1 no_worker, 1 of_tomorrow, 1 refused, 1 worker_lost)"
     )
 
 

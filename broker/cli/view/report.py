@@ -10,6 +10,9 @@ from broker.cli.visible import visible
 from broker.protocol.http.answers import LagAnswer, ReportAnswer, StragglerAnswer
 from broker.protocol.states import Disposition
 
+SILENT_MS = 15_000
+"""The life of a heartbeat. An older one is said whatever the cause: a worker that has heard may die as well."""
+
 
 def report_lines(report: ReportAnswer, paint: Paint) -> list[str]:
     """Everything that is known of one cancel."""
@@ -103,7 +106,7 @@ def _straggler(one: StragglerAnswer, paint: Paint) -> str:
         facts.insert(1, f"{one.attempts} attempts")
     if one.overdue:
         facts.insert(0, "overdue")
-    if one.worker_last_seen_ms is not None and one.cause == "worker_lost":
+    if one.worker_last_seen_ms is not None and one.worker_last_seen_ms > SILENT_MS:
         facts.append(f"worker last seen {duration(one.worker_last_seen_ms)} ago")
     if one.detail:
         facts.append(quoted(one.detail))

@@ -23,7 +23,7 @@ from broker.server.answers import cancellations_answer, preview_answer, report_a
 from broker.server.auth import Guarded, needs
 from broker.server.cancelling import options_of, patiently
 from broker.server.context import broker_of, context_of
-from broker.server.documents import CANCELLATIONS, PREVIEW, REPORT, SUBTREE, documented
+from broker.server.documents import CANCELLATIONS, KEY, PREVIEW, REPORT, SUBTREE, documented
 from broker.server.paging import Cursor, Limit, start_of
 from broker.server.tokens import Right
 
@@ -38,7 +38,7 @@ Nodes = Annotated[bool, Query(description="0 leaves the list of nodes out")]
     tags=["cancel"],
     summary="Cancel an execution and everything below it",
     responses=documented(CancelTreeAnswer, SUBTREE, (400, 404, 409)),
-    openapi_extra=needs(Right.CANCEL),
+    openapi_extra=needs(Right.CANCEL, parameters=[KEY]),
 )
 async def cancel_subtree(
     request: Request,
