@@ -276,7 +276,7 @@ class Listener:
         try:
             await self._subscribe_and_index(held)
             await signals.reached("worker.confirmed", held.execution_id)
-            await self._restorer.said()
+            await self._restorer.said(held.execution_id)
             losses = self._restorer.losses
             answer = await self._start(held)
         except BaseException:

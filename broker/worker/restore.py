@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from broker.errors import BrokerError
@@ -53,6 +53,7 @@ class Restorer:
         self._superseded = superseded
         self._ended: deque[Ended] = deque(maxlen=KEPT_ENDS)
         self._restoring: asyncio.Task[None] | None = None
+        self._saying: dict[str, asyncio.Event] = {}
         self.losses = 0
 
     def note_end(self, held: Held, end: End) -> None:
@@ -73,14 +74,14 @@ class Restorer:
             self._restoring.cancel()
         self._restoring = asyncio.get_running_loop().create_task(self._insist(), name="broker-restore")
 
-    async def said(self) -> None:
-        """Returns when everything is said, at once where nothing is to be: no start goes out in between.
+    async def said(self, execution_id: str) -> None:
+        """Returns when no end of it is on its way: it is held by now, so no other one sets out.
 
         A server that has lost its data counts claims from 1 again: a start would be given the number of a claim that
         has ended, and the end of that, said again, would free it.
         """
-        while self._restoring is not None and not self._restoring.done():
-            await asyncio.wait([self._restoring])
+        while (group := self._saying.get(execution_id)) is not None:
+            await group.wait()
 
     async def close(self) -> None:
         if self._restoring is not None:
@@ -127,14 +128,29 @@ class Restorer:
         return codes
 
     async def _say_ends(self, ended: Sequence[Ended]) -> None:
-        """Each claim first, where the record of it is lost: an end is proved only by the holder of the claim.
+        """Not of what is held again: whatever number its new claim has, that end is none of it."""
+        for at in range(0, len(ended), CHUNK):
+            group = [one for one in ended[at : at + CHUNK] if one.claim.execution_id not in self._held]
+            said = asyncio.Event()
+            self._saying.update((one.claim.execution_id, said) for one in group)
+            try:
+                await self._say_group(group)
+            finally:
+                said.set()
+                self._saying = {one: event for one, event in self._saying.items() if event is not said}
 
-        Not of what is held again: whatever number its new claim has, that end is none of it.
-        """
-        ended = [one for one in ended if one.claim.execution_id not in self._held]
-        for run_id, claims in _by_run((one.run_id, one.claim) for one in ended).items():
-            await self._restore_run(run_id, claims)
-        await asyncio.gather(*(self._claims.finish(one.run_id, self._holder, one.end) for one in ended))
+    async def _say_group(self, group: Sequence[Ended]) -> None:
+        """Each claim first, where the record of it is lost: an end is proved only by the holder of the claim."""
+        by_run = _by_run((one.run_id, one.claim) for one in group)
+        await _all(self._restore_run(run_id, claims) for run_id, claims in by_run.items())
+        await _all(self._claims.finish(one.run_id, self._holder, one.end) for one in group)
+
+
+async def _all(calls: Iterable[Awaitable[object]]) -> None:
+    """None is under way any more when this raises."""
+    for answer in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
 
 
 def _claim(held: Held) -> Claim:

@@ -11,7 +11,9 @@ import pytest
 import broker
 from broker.cancel import reassert
 from broker.protocol.records import OperationRecord
+from broker.protocol.states import Scope
 from broker.store.claims import Claim, End, Holder
+from broker.store.operations import Asserted, CancelTerms
 from broker.worker.held import Held
 from broker.worker.restore import Restorer
 from tests.support.fleet import RUN, Body, Fleet, open_fleet
@@ -241,8 +243,9 @@ async def test_t08_the_end_of_a_claim_is_not_said_again_of_what_is_held_again(pa
     answer = await parts.start(RUN, "x")
     assert (answer.code, answer.start) == ("claimed", 1)
     held["x"] = Held(RUN, "x", "", "", nothing)  # that answer is under way
-    restorer.server_changed()
-    await restorer.said()
+    with recording() as passed:
+        restorer.server_changed()
+        await wait_until(lambda: ("worker.restored", "worker-1") in passed, "all to be said again")
     records = await parts.reads.executions(RUN)
     assert {one: (record.claimed, record.status) for one, record in records.items()} == {
         "x": (True, "running"), "y": (False, "queued"),
@@ -259,3 +262,17 @@ async def test_t08_a_claim_that_is_newer_than_what_was_kept_stands_again(parts: 
     assert await parts.claims.restore(RUN, HOLDER, "", [Claim("x", "", "", 1)]) == {"x": "superseded"}
     assert await parts.finish(RUN, "x", status="done", disposition="ended_itself") == "late"
     assert await parts.finish(RUN, "x", start=2, status="done", disposition="ended_itself", holder=newer) == "ended"
+
+
+async def test_t08_an_end_that_meets_the_gate_before_its_walk_is_what_its_holder_says(parts: Parts) -> None:
+    """What was lost is the intent for which it stopped; a cancel of now finds an end that was none of it."""
+    claims = [Claim("x", "", "", 1), Claim("y", "", "", 1)]
+    await parts.claims.restore(RUN, HOLDER, "", claims)
+    asserted = Asserted(await parts.operations.now_us(), 15_000_000)
+    await parts.operations.assert_again(RUN, "c_1", CancelTerms(Scope.RUN), asserted)
+    assert await parts.finish(RUN, "x") == "settled"
+    assert await parts.finish(RUN, "y", status="failed", disposition="ended_itself") == "settled"
+    acks = await parts.reads.acks(RUN)
+    assert {one: (ack.disposition, ack.outcome) for one, ack in acks.items()} == {
+        "x": ("stopped", "cancelled"), "y": ("ended_itself", "failed"),
+    }  # fmt: skip

@@ -58,8 +58,7 @@ def _hold_steps(game: Game, state: State, number: int, hold: Hold) -> Iterator[S
     if not hold.subscribed and worker.connected and not hold.remote:
         yield Step(f"{who} confirmed", _confirm(game, state, number, hold))
     if hold.phase is Phase.CONFIRMED or (hold.phase is Phase.SUBSCRIBING and "confirm" not in game.world.paths):
-        if worker.met or hold.before_loss:  # `Restorer.said`; one that is under way is sent again
-            yield from _start(game, state, number, hold)
+        yield from _start(game, state, number, hold)
     elif hold.phase is Phase.ANSWERED:
         begun = _begin(game, worker, hold)
         yield Step(f"{who} begins", state.with_worker(number, begun._replace(met=begun.met and not hold.before_loss)))

@@ -42,12 +42,20 @@ local function keep_ack(execution_id, said)
   save_ack(execution_id, ack)
 end
 
+-- A cancel that is asserted again after a data loss: the intent for which it stopped may be what was lost.
+local function may_have_been_told(id)
+  local operation = read_operation(id)
+  return operation ~= nil and now < tonumber(operation.settle_after_us or '0')
+end
+
 -- Before the walk came by: a parent that fails because its child was cancelled did not fail.
 local function end_under_gate(execution_id, e, said, id)
   save_intent(execution_id, e, id, now_us, '1', '0', '')
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
-  said.disposition = 'ended_itself'
+  if not may_have_been_told(id) then
+    said.disposition = 'ended_itself'
+  end
   return settle_with(execution_id, e, said, get_field(intents_key, execution_id))
 end
 
