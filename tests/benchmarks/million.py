@@ -22,7 +22,7 @@ from tests.benchmarks.redis_process import redis_pid
 EXECUTIONS = 1_000_000
 HELD = 20_000
 RUN = "run-million"
-PATIENCE_S = 600.0
+PATIENCE_S = 1_800.0
 BROKER_MIB = 600  # the target
 
 
@@ -42,6 +42,8 @@ async def measure(url: str, executions: int, say: Callable[[str], None]) -> dict
         say(f"{held:,} of them held")
         control.send("cancel")
         ended: dict[str, Any] = await control.receive(PATIENCE_S)
+        if ended["call_failed"]:
+            say(f"the call failed: {ended['call_failed']}; the sweep went on")
         say(f"{ended['state']} after {ended['settle_s']:.1f} s: {ended['dispositions']}")
         worker_mib = [await worker.receive() for worker in workers]
         async with Redis.from_url(url) as client:
@@ -70,8 +72,14 @@ async def drive(link: Link, url: str, executions: int) -> None:
         await link.receive(PATIENCE_S)
         before_mib = memory_bytes(os.getpid()) / MEBIBYTE
         begin = time.perf_counter()
-        report = await b.cancel_run(RUN, reason="benchmark", requested_by="ops@example", wait=PATIENCE_S)
+        failure = ""
+        try:
+            report = await b.cancel_run(RUN, reason="benchmark", requested_by="ops@example", wait=PATIENCE_S)
+        except broker.BrokerUnavailable as error:  # the cancel is durable: the sweep goes on with it
+            failure = f"{error} after {time.perf_counter() - begin:.1f} s"
+            report = await b.report(RUN, wait=PATIENCE_S)
         ended = {
+            "call_failed": failure,
             "settle_s": time.perf_counter() - begin,
             "state": report.state,
             "dispositions": {str(name): count for name, count in report.dispositions.items() if count},
@@ -100,11 +108,14 @@ class _Muted(Link):
 
 def as_text(section: Mapping[str, Any]) -> str:
     met = "met" if section["broker_peak_mib"] <= section["broker_target_mib"] else "missed"
+    failed = (
+        f"the call itself failed, and the sweep went on: {section['call_failed']}\n" if section["call_failed"] else ""
+    )
     workers = ", ".join(f"{mib:,.0f}" for mib in section["workers_peak_mib"])
     return (
         f"{section['executions']:,} executions, {section['held']:,} of them held by {WORKERS} workers\n"
         f"registered in {section['register_s']:.1f} s, cancelled and settled in {section['settle_s']:.1f} s: "
-        f"{section['dispositions']}\n"
+        f"{section['dispositions']}\n{failed}"
         f"broker: {section['broker_before_mib']:,.0f} MiB before, peak {section['broker_peak_mib']:,.0f} MiB "
         f"(target {section['broker_target_mib']}: {met})\n"
         f"redis: {section['redis_registered_mib']:,.0f} MiB registered, peak {section['redis_peak_mib']:,.0f} MiB "

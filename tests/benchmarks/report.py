@@ -16,5 +16,5 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, section: str, measured: dict[str, Any]) -> None:
     """Replaces one section and leaves the others: they can be measured one at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**read(path), section: measured}, indent=1, sort_keys=True)
+    text = json.dumps({**read(path), section: measured}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")

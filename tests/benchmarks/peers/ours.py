@@ -44,7 +44,7 @@ async def caller(settings: Settings, enqueued: Enqueued) -> Sequence[Answer]:
         report = await b.cancel_run(RUN, reason="benchmark", requested_by="ops@example", wait=settings.patience_s)
         known_ns = time.monotonic_ns()
         running = {one.execution_id: f"still running: {one.cause}" for one in report.still_running}
-    ended = "settled: " + ", ".join(f"{name} {count}" for name, count in report.dispositions.items() if count)
+    ended = "settled: " + ", ".join(str(name) for name, count in report.dispositions.items() if count)
     return [
         Answer(task, name not in running, known_ns, running.get(name, ended))
         for task in range(settings.tasks)

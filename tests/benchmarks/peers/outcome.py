@@ -17,7 +17,7 @@ class Outcome:
     confirmed: int
     knows_ms: float | None
     false: int
-    """Confirmed before the body had stopped, or though it never did."""
+    """Confirmed before the body had stopped, or though it never did, or began anew."""
 
     false_by_ms: float
     """The longest time that a body ran on after its confirmation; up to the end of the scene where it never stopped."""
@@ -35,8 +35,7 @@ def outcome(
     called_ns: int, answers: Sequence[Answer], stops_ns: Mapping[int, int], ran_again: int, end_ns: int
 ) -> Outcome:
     confirmed = [answer for answer in answers if answer.confirmed]
-    # A task that ran again has no single stop that a confirmation could be measured against.
-    early_ns = [] if ran_again else [stops_ns.get(one.task, end_ns) - one.at_ns for one in confirmed]
+    early_ns = [stops_ns.get(one.task, end_ns) - one.at_ns for one in confirmed]
     all_stopped, all_confirmed = len(stops_ns) == len(answers), len(confirmed) == len(answers)
     return Outcome(
         tasks=len(answers),

@@ -97,8 +97,8 @@ def _story(end: Mapping[str, Any], scene: str) -> Iterator[str]:
     yield f"told: {said}{after}"
     if end["false"]:
         yield f"{end['false']} confirmed while running"
-    if end["ran_again"]:
-        yield f"{end['ran_again']} ran again"
+    if end["ran_again"] or scene == "dead":
+        yield f"{end['ran_again'] or 'none'} ran again"
     if end["still_running"]:
         yield f"{end['still_running']} of {end['tasks']} never stopped"
     elif scene == "drop":

@@ -35,7 +35,8 @@ async def _work(settings: Settings) -> None:
     from taskiq.api import run_receiver_task
 
     broker, _, _ = parts(settings)
-    await run_receiver_task(broker, max_async_tasks=settings.at_a_time, run_startup=True)
+    # A receiver takes one more than it may run, so the two share all of them as they come.
+    await run_receiver_task(broker, max_async_tasks=settings.tasks, run_startup=True)
 
 
 async def caller(settings: Settings, enqueued: Enqueued) -> Sequence[Answer]:
