@@ -96,6 +96,46 @@ async def test_t35_what_is_rendered_is_the_table_and_every_label_is_within_its_b
     assert "other" in {dict(labels)["method"] for labels in metrics["broker_http_requests_total"]}
 
 
+PROMISED = {
+    "published to received": "broker_ack_received_seconds_bucket{agent_node,disposition,le}",
+    "published to stopped": "broker_ack_stopped_seconds_bucket{agent_node,disposition,le}",
+    "unsettled": "broker_executions_unsettled{}",
+    "oldest unsettled age": "broker_oldest_unsettled_seconds{}",
+    "stragglers by cause": "broker_stragglers{cause}",
+    "overdue": "broker_operations_overdue{}",
+    "open operations": "broker_operations_open{}",
+    "messages by kind": "broker_messages_total{kind}",
+    "gate refusals": "broker_gate_refusals_total{at}",
+    "reopened and takeovers": "broker_audit_events_total{event}",
+    "reconnects of replicas": "broker_reconnects_total{connection}",
+    "reconnects of workers": "broker_worker_reconnects_total{connection}",
+    "canary failures of replicas": "broker_canary_failures_total{}",
+    "canary failures of workers": "broker_worker_canary_failures_total{}",
+    "no canary": "broker_canary_age_seconds{}",
+    "ingest backlog": "broker_ingest_backlog_events{}",
+    "ingest lag": "broker_ingest_lag_seconds{}",
+    "dead events": "broker_ingest_dead_events{}",
+    "HTTP": "broker_http_requests_total{method,route,status}",
+}
+
+
+async def test_what_operators_were_promised_is_there_by_name(served: Served) -> None:
+    """From the first scrape of a server: a counter that is not there at 0 has no rate when it begins to rise."""
+    first = await scrape(served)
+    assert {dict(one)["event"] for one in first["broker_audit_events_total"]} >= {"reopened", "takeover"}
+    lags = {name for name in PROMISED.values() if "_ack_" in name or "_http_" in name}
+    assert {_shape(name, first[name]) for name in first} >= set(PROMISED.values()) - lags
+    await a_fleet_with_one_stopped_worker(served)
+    then = await scrape(served)
+    assert {_shape(name, then[name]) for name in then} >= lags
+
+
+def _shape(name: str, samples: Mapping[frozenset[tuple[str, str]], float]) -> str:
+    """`name{labels}`, the labels sorted."""
+    labels = {",".join(sorted(dict(one))) for one in samples}
+    return f"{name}{{{' or '.join(sorted(labels))}}}"
+
+
 async def test_t35_whatever_agent_nodes_are_called_and_however_many_there_are_the_series_are_bounded(
     served: Served,
 ) -> None:

@@ -8,13 +8,17 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer
+import yaml
 
 from broker.cli.app import app
+from broker.server.routes import metrics
 from broker.server.settings import ServerSettings
 from broker.worker.worker import WORKER_ID_VARIABLE
+from tests.support.dashboard import DASHBOARD
 from tests.support.deployment import (
     DEPLOY,
     VARIABLE,
@@ -101,6 +105,44 @@ def test_what_compose_references_is_there(tmp_path: Path) -> None:
     named = {one.split(":")[0] for service in SERVICES.values() for one in service.get("volumes", []) if one[0] != "."}
     assert named == set(compose()["volumes"])
     assert {one for service in SERVICES.values() for one in service.get("secrets", [])} == set(compose()["secrets"])
+
+
+def _observability(name: str) -> Any:
+    return yaml.safe_load((DEPLOY / "observability" / name).read_text(encoding="utf-8"))
+
+
+def _mounted(service: str, inside: str) -> Path:
+    """Where a path of a container lies here."""
+    for volume in SERVICES[service]["volumes"]:
+        here, there, *_ = volume.split(":")
+        if here.startswith(".") and Path(inside).is_relative_to(there):
+            return DEPLOY / str(here) / Path(inside).relative_to(there)
+    raise AssertionError(f"{inside} is mounted into {service} from nowhere")
+
+
+def test_prometheus_scrapes_every_server_and_finds_its_rules() -> None:
+    config = _observability("prometheus.yml")
+    (job,) = config["scrape_configs"]
+    (static,) = job["static_configs"]
+    servers = {name for name, service in SERVICES.items() if service.get("command") == ["serve"]}
+    assert set(static["targets"]) == {f"{name}:{image_environment()['BROKER_PORT']}" for name in servers}
+    assert job["metrics_path"] in {getattr(route, "path", None) for route in metrics.router.routes}
+    assert Path(job["authorization"]["credentials_file"]).name in SERVICES["prometheus"]["secrets"]
+    (config_file,) = (one.split("=")[1] for one in SERVICES["prometheus"]["command"] if "config.file" in one)
+    assert _mounted("prometheus", config_file).samefile(DEPLOY / "observability" / "prometheus.yml")
+    for rules in config["rule_files"]:
+        assert _mounted("prometheus", str(Path(config_file).parent / rules)).is_file()
+
+
+def test_grafana_finds_prometheus_and_its_dashboard() -> None:
+    (source,) = _observability("grafana/datasources/prometheus.yml")["datasources"]
+    url = urlsplit(source["url"])
+    assert url.hostname in SERVICES
+    assert SERVICES[url.hostname]["ports"] == [f"127.0.0.1:{url.port}:{url.port}"]
+    (provider,) = _observability("grafana/dashboards/dashboards.yml")["providers"]
+    assert list(_mounted("grafana", provider["options"]["path"]).glob("*.json")) == [DASHBOARD]
+    password = SERVICES["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"]
+    assert Path(password).name in SERVICES["grafana"]["secrets"]
 
 
 def _made(place: str, secrets: Path) -> bool:
