@@ -21,9 +21,7 @@ from broker.cli.doctor import doctor
 from broker.cli.events.dead import dead as dead_events
 from broker.cli.events.replay import replay
 from broker.cli.exec import exec_command
-from broker.cli.execution.cancel import cancel
-from broker.cli.execution.cancel_run import cancel_run
-from broker.cli.execution.cancel_subtree import cancel_subtree
+from broker.cli.execution.cancel import cancel, cancel_run, cancel_subtree
 from broker.cli.execution.show import show_execution
 from broker.cli.run.log import log
 from broker.cli.run.report import report
