@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from tests.support.wait import spread
 
 LOOK_EVERY_S = 0.02
+KILL_AGAIN_S = 0.5
 
 
 class Sin(StrEnum):
@@ -181,6 +182,9 @@ class BadWorker:
         await self._say("execution.ack", name, seq=one.seq, disposition=disposition, cancel_id=one.cancel_id)
 
     def _soon(self, work: Any) -> None:
+        if self._over.is_set():
+            work.close()  # it would open a connection that nobody closes
+            return
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -208,18 +212,22 @@ class BadWorker:
 
     async def _work(self, name: str, one: _One) -> None:
         while not (one.cancelled.is_set() or await self._may("END", name)):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(one.cancelled.wait(), LOOK_EVERY_S)
+            await self._pause()
         if not one.cancelled.is_set():
             await self._say("execution.completed", name)
             return
         while not await self._may("STOP", name):
-            await spread(LOOK_EVERY_S)
+            await self._pause()
         if self._sin is Sin.IS_HASTY:
             await asyncio.gather(*self._tasks)
             return
         for _ in range(1 + (one.repeats if self._sin is Sin.STOPS_AGAIN else 0)):
             await self._ack(name, one, "stopped")
+
+    async def _pause(self) -> None:
+        await spread(LOOK_EVERY_S)
+        if self._over.is_set():
+            raise asyncio.CancelledError
 
     async def _may(self, word: str, name: str) -> bool:
         """Without a set of Redis to look in, it may always stop and never end."""
@@ -248,5 +256,6 @@ class InProcess:
         return 1 if self._task.cancelled() or self._task.exception() else 0
 
     async def kill(self) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=KILL_AGAIN_S)
