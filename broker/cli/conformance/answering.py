@@ -97,6 +97,7 @@ async def late_cancel(trial: Trial) -> None:
     await trial.start_and_run()
     await trial.let_end(one)
     await trial.ended(one)
+    await trial.heartbeats()  # behind the answer to its end, so that it knows of it
     await trial.publish(one, trial.forged(one))
     await trial.control.cancel_run(trial.run)
     await trial.stopped(other)
