@@ -93,15 +93,20 @@ class Claims(Hearts):
 
         Answers the ids that live in another run: id → that run.
         """
-        waiting = [self.note(run_id, one) for one in execution_ids]
-        known = zip(execution_ids, await asyncio.gather(*waiting), strict=True)
+        notes = [self._note(run_id, one) for one in execution_ids]
+        pages = [notes[at : at + CHUNK] for at in range(0, len(notes), CHUNK)]
+        answers = await asyncio.gather(*(self._backend.commands.several(page) for page in pages))
+        known = zip(execution_ids, (run for page in answers for run in page), strict=True)
         others = {one: run for one, run in known if run is not None and run != run_id}
         return {one: run for one, run in others.items() if not await self._take_over(one, run, run_id)}
 
     def note(self, run_id: str, execution_id: str) -> asyncio.Future[str | None]:
         """Queues the note of one. Its answer is the run that it belonged to before: another one is for `index`."""
+        return self._backend.commands.command(*self._note(run_id, execution_id))
+
+    def _note(self, run_id: str, execution_id: str) -> tuple[str | int, ...]:
         key, seconds = self._backend.keys.execution(execution_id), self._backend.lifetimes.index_s
-        return self._backend.commands.command("SET", key, run_id, "NX", "GET", "EX", seconds)
+        return ("SET", key, run_id, "NX", "GET", "EX", seconds)
 
     async def _take_over(self, execution_id: str, known: str, run_id: str) -> bool:
         """The index is only a hint: a run whose keys have ended does not own the id any more.

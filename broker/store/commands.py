@@ -39,15 +39,30 @@ _RUN_ID = re.compile(r"^run_id:(\w+)", re.MULTILINE)
 
 
 class _Waiting:
-    """One command under way."""
+    """One command under way; or several, that are answered together."""
 
-    __slots__ = ("command", "deadline", "future", "script")
+    __slots__ = ("command", "deadline", "future", "script", "several")
 
     def __init__(self, command: Command, script: Script | None, deadline: float, future: asyncio.Future[Any]) -> None:
         self.command = command
         self.script = script
         self.deadline = deadline
         self.future = future
+        self.several: Sequence[Command] | None = None
+
+    async def answer(self, connection: Connection) -> Any:
+        """Raises ResponseError, the first one, when everything is read."""
+        if self.several is None:
+            return await connection.read_response(timeout=math.inf)
+        answers, refusal = [], None
+        for _ in self.several:
+            try:
+                answers.append(await connection.read_response(timeout=math.inf))
+            except ResponseError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
+        return answers
 
 
 class Commands:
@@ -93,11 +108,20 @@ class Commands:
         The future raises BrokerUnavailable when Redis has not answered after `patience_s` seconds (default:
         `timeout_s`) and StoreRefused when Redis refused.
         """
-        return self._submit(script.command(keys, *repeated, **arguments), script, patience_s)
+        return self._submit(script.command(keys, *repeated, **arguments), script, patience_s).future
 
     def command(self, *command: str | bytes | int, patience_s: float | None = None) -> asyncio.Future[Any]:
         """Queues one idempotent command at once; same errors as `call`."""
-        return self._submit(command, None, patience_s)
+        return self._submit(command, None, patience_s).future
+
+    def several(self, commands: Sequence[Command], *, patience_s: float | None = None) -> asyncio.Future[list[Any]]:
+        """Queues a few cheap commands, of which none waits for another; the future has their answers, or an error.
+
+        One future for all of them: of what a SET costs the caller, most is its own one.
+        """
+        waiting = self._submit(commands[0], None, patience_s)
+        waiting.several = commands
+        return waiting.future
 
     async def publish(self, channel: str, payload: bytes) -> int:
         """PUBLISH; answers how many subscribers this node knows of, which is no evidence (trap T2)."""
@@ -112,7 +136,7 @@ class Commands:
         self._queue.clear()
         await self._drop_connection()
 
-    def _submit(self, command: Command, script: Script | None, patience_s: float | None) -> asyncio.Future[Any]:
+    def _submit(self, command: Command, script: Script | None, patience_s: float | None) -> _Waiting:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise BrokerUnavailable("the broker's connection was closed")
@@ -122,7 +146,7 @@ class Commands:
         waiting = _Waiting(command, script, loop.time() + patience, loop.create_future())
         self._queue.append(waiting)
         self._wake.set()
-        return waiting.future
+        return waiting
 
     async def _flush_for_ever(self) -> None:
         while True:
@@ -171,11 +195,11 @@ class Commands:
 
     async def _round_trip(self, connection: Connection, batch: list[_Waiting]) -> None:
         missing: list[_Waiting] = []
-        packed = b"".join(_pack(connection, waiting.command) for waiting in batch)
+        packed = b"".join(_pack(connection, one) for waiting in batch for one in waiting.several or (waiting.command,))
         await connection.send_packed_command(packed, check_health=False)
         for waiting in batch:
             try:
-                answer = await connection.read_response(timeout=math.inf)
+                answer = await waiting.answer(connection)
             except NoScriptError:
                 missing.append(waiting)
             except ResponseError as error:
