@@ -16,6 +16,7 @@ from typing import Any
 from broker.cancel.engine import Engine
 from broker.errors import BrokerError
 from broker.ingest.apply import Applier
+from broker.ingest.page_size import PageSize
 from broker.ingest.reading import Refusal, read
 from broker.ingest.translate import Said, Sourced
 from broker.observe import signals
@@ -48,7 +49,7 @@ CONNECTIONS = 2
 class IngestSettings:
     """How one replica consumes. Times in seconds.
 
-    `batch` entries a read · `block` 1: how long a read waits · `in_flight` entries read and not applied, at
+    `batch` entries a read, at most · `block` 1: how long a read waits · `in_flight` entries read and not applied, at
     most: more are not read meanwhile · `lanes` runs applied at the same time · `idle` 30: an entry that was
     read so long ago and is not applied belongs to whoever takes it over · `takeover` 5: how often is looked ·
     `trim` 1: how often the stream is trimmed · `forget` 600: a consumer that has not read for so long is dead.
@@ -91,6 +92,7 @@ class Consumer:
         self._backends = backends
         self._applier = Applier(backends, engine)
         self._settings = settings
+        self._page = PageSize(settings.batch)
         self._lanes: dict[str, list[Sourced[Said]]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(self._settings.lanes)
@@ -163,12 +165,12 @@ class Consumer:
         await self._in_time("takeover", self._settings.takeover, self._take_over)
         await self._in_time("trim", self._settings.trim, self._stream.trim)
         await self._wait_for_room()
-        await self._take(await self._reader.read(self._settings.batch, int(self._settings.block * 1000)))
+        await self._take(await self._reader.read(self._page.entries, int(self._settings.block * 1000)))
 
     async def _reread(self) -> None:
         """What was delivered to us and did not arrive, or could not be applied."""
         after, self._lost = "-", False
-        while entries := await self._stream.ours(after, self._settings.batch):
+        while entries := await self._stream.ours(after, self._page.entries):
             await self._take(entries)
             after = entries[-1].entry_id
             await self._wait_for_room()
@@ -179,7 +181,10 @@ class Consumer:
         while page := await self._stream.unacknowledged(idle_ms, after, self._settings.batch):
             after = page[-1].entry_id
             left = [one for one in page if one.entry_id not in self._in_flight]
-            await self._adopt([one.entry_id for one in left if one.deliveries < SUSPECT_DELIVERIES], idle_ms)
+            innocent = [one.entry_id for one in left if one.deliveries < SUSPECT_DELIVERIES]
+            while innocent:
+                some, innocent = innocent[: self._page.entries], innocent[self._page.entries :]
+                await self._adopt(some, idle_ms)
             for one in left:
                 if one.deliveries >= SUSPECT_DELIVERIES:
                     await self._adopt_alone(one, idle_ms)
@@ -222,6 +227,7 @@ class Consumer:
     async def _pause(self, error: Exception) -> None:
         self._lost = True
         self._failures += 1
+        self._page.failed()
         self._applier.forget()
         first, cap = BACKOFF_S
         pause_s = min(cap, first * 2 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
@@ -233,6 +239,7 @@ class Consumer:
     async def _take(self, entries: Sequence[Entry]) -> None:
         """Parses entries and puts each in the lane of its run; what cannot be read is buried or dropped."""
         reading = read(entry for entry in entries if entry.entry_id not in self._in_flight)
+        self._page.arrived(len(entries), sum(map(len, reading.payloads.values())))
         runs = await self._applier.runs_of(reading.runs, reading.events)
         self._in_flight |= reading.payloads
         by_run: dict[str, list[Sourced[Said]]] = {}

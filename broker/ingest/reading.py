@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,8 +51,10 @@ def read(entries: Iterable[Entry]) -> Reading:
     return reading
 
 
-def _bytes(payload: str | None, fields: Iterable[str]) -> bytes:
+def _bytes(payload: str | None, fields: Sequence[str]) -> bytes:
+    if payload is None and not fields:
+        raise InvalidInput("entry was deleted from the stream by someone else before it was applied")
     if payload is None:
-        named = ", ".join(list(fields)[0::2])
+        named = ", ".join(fields[0::2])
         raise InvalidInput(f"entry without a field `event`; it has {named}"[:300])
     return payload.encode("utf-8", "surrogateescape")

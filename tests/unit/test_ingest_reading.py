@@ -54,15 +54,17 @@ def test_what_cannot_be_read_is_told_apart() -> None:
             Entry("3-0", None, ("evnt", "x", "other", "y")),
             Entry("4-0", status("created", "x", run="")),
             Entry("5-0", "\udcff"),
+            Entry("6-0", None),
         ]
     )
     assert {one: refusal.code for one, refusal in reading.refused.items()} == dict.fromkeys(
-        ("1-0", "3-0", "5-0"), "invalid_input"
+        ("1-0", "3-0", "5-0", "6-0"), "invalid_input"
     )
     assert "it has evnt, other" in reading.refused["3-0"].reason
+    assert "deleted from the stream by someone else" in reading.refused["6-0"].reason
     assert (reading.dropped, [one.entry_id for one in reading.events], reading.runs) == (["2-0"], ["4-0"], [""])
     assert reading.payloads["3-0"] == "evnt x other y"
-    assert list(reading.payloads) == [f"{n}-0" for n in range(1, 6)]
+    assert list(reading.payloads) == [f"{n}-0" for n in range(1, 7)]
 
 
 def test_a_time_after_its_publication_is_the_time_of_its_publication() -> None:
