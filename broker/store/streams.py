@@ -180,11 +180,12 @@ class EventStream:
         group = await self._group() if length else None
         if group is None:
             return StreamState(int(length), 0, await self._age_s("-") if length else 0.0, int(dead), 0)
-        pending, last = int(group["pending"]), str(group["last-delivered-id"])
-        # Redis cannot say the lag where entries were deleted one by one; then what is not pending counts as unread.
-        backlog = group["lag"] if group.get("lag") is not None else max(0, int(length) - pending)
-        oldest = (await self._command("XPENDING", self._key, GROUP))[1] if pending else f"({last}"
-        return StreamState(int(backlog), pending, await self._age_s(oldest), int(dead), int(group["consumers"]))
+        pending, unread = int(group["pending"]), f"({group['last-delivered-id']}"
+        oldest, next_unread = unread, await self._command("XRANGE", self._key, unread, "+", "COUNT", "1")
+        if pending:
+            oldest = (await self._command("XPENDING", self._key, GROUP))[1]
+        backlog = _backlog(group.get("lag"), int(length) - pending) if next_unread else 0
+        return StreamState(backlog, pending, await self._age_s(oldest), int(dead), int(group["consumers"]))
 
     async def _group(self) -> dict[str, Any] | None:
         try:
@@ -240,6 +241,15 @@ def _entry(entry_id: str, fields: Sequence[str] | None) -> Entry:
         return Entry(entry_id, fields[1])
     named = dict(zip(fields[0::2], fields[1::2], strict=True))
     return Entry(entry_id, named.get(FIELD), fields)
+
+
+def _backlog(lag: int | None, others: int) -> int:
+    """At least one is unread; `others` are in the stream and not pending.
+
+    Redis cannot say the lag where entries were deleted one by one, and where somebody trimmed unread ones it counts
+    them for ever.
+    """
+    return max(1, others if lag is None else min(int(lag), others))
 
 
 def _dead_entry(dead_id: str, fields: Sequence[str]) -> DeadEntry:

@@ -430,6 +430,23 @@ async def test_lag_and_backlog_are_visible(redis_url: str) -> None:
         assert await one.stream.trim() == 0
 
 
+async def test_what_others_trimmed_before_it_was_read_is_no_backlog(redis_url: str) -> None:
+    """The server goes on to count it as unread, for ever."""
+    async with open_replica(redis_url, "one", started=False) as one:
+        await one.stream.ensure_group()
+        command = one.parts.backend.commands.command
+        await one.xadd(status("created", "first"))
+        await command("XREADGROUP", "GROUP", "ingest", "gone", "STREAMS", "cb:events", ">")
+        await one.xadd(*(status("created", f"e{n}") for n in range(9)))
+        await command("XTRIM", "cb:events", "MAXLEN", "4")
+        assert (await one.stream.state()).backlog in (3, 4), "what is there, less what may be pending"
+        await command("XREADGROUP", "GROUP", "ingest", "gone", "STREAMS", "cb:events", ">")
+        state = await one.stream.state()
+        assert (state.backlog, state.pending) == (0, 5)
+        await one.xadd(status("created", "last"))
+        assert (await one.stream.state()).backlog == 1
+
+
 async def test_it_goes_on_after_a_restart_of_redis(redis_server: RedisServer) -> None:
     async with open_replica(redis_server.url, "one") as one:
         await one.say(status("created", "a"))
