@@ -42,7 +42,6 @@ class NodeResult:
     skip_reason: str | None = None
     agent_node_id: str | None = None
     reasoner_id: str | None = None
-    disposition: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

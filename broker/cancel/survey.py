@@ -14,7 +14,7 @@ from broker.cancel.walk import Forest, Walk, walk
 from broker.errors import BrokerError, NoCancellation, NotFound
 from broker.observe.events import REPORT_COUNT_FAILED
 from broker.observe.log import get_logger
-from broker.protocol.names import public_run
+from broker.protocol.names import public_run, run_in_words
 from broker.protocol.records import AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
 from broker.protocol.states import Scope, is_terminal
 from broker.store.operations import Operations
@@ -89,7 +89,7 @@ class Survey:
         """What a cancel would touch. Raises NotFound."""
         snapshot = await self._load(run_id, scope, target)
         if not snapshot.executions:
-            raise NotFound(f"execution {target} not found" if target else f"run {public_run(run_id)} not found")
+            raise NotFound(f"execution {target} not found" if target else f"{run_in_words(run_id)} not found")
         snapshot = await self._in_its_tree(run_id, scope, snapshot)
         covers = await self._tree.covers(run_id, list(snapshot.executions))
         statuses = {one: effective_status(record, covers.get(one)) for one, record in snapshot.executions.items()}
@@ -147,7 +147,7 @@ class Survey:
             if limit is not None:
                 break
         if not found and not (await self._reads.run_state(run_id)).exists:
-            raise NotFound(f"run {public_run(run_id)} not found")
+            raise NotFound(f"{run_in_words(run_id)} not found")
         return tuple(found)
 
     async def operation(self, run_id: str, cancel_id: str | None) -> OperationRecord:
@@ -155,15 +155,15 @@ class Survey:
         if cancel_id is not None:
             operation = await self._reads.operation(run_id, cancel_id)
             if operation is None:
-                raise NoCancellation(f"run {run_id} has no cancel {cancel_id}")
+                raise NoCancellation(f"{run_in_words(run_id)} has no cancel {cancel_id}")
             return operation
         operations = await self._reads.operations(run_id)
         if operations:
             width = {Scope.RUN: 0, Scope.SUBTREE: 1, Scope.EXECUTION: 2}
             return min(operations, key=lambda one: (width[one.scope], one.requested_at_us))
         if not (await self._reads.run_state(run_id)).exists:
-            raise NotFound(f"run {run_id} not found")
-        raise NoCancellation(f"run {run_id} was never cancelled")
+            raise NotFound(f"{run_in_words(run_id)} not found")
+        raise NoCancellation(f"{run_in_words(run_id)} was never cancelled")
 
     async def _evidence(self, run_id: str, snapshot: Snapshot) -> tuple[Evidence, list[OperationRecord]]:
         """What was said of the executions, and the operations of their run."""

@@ -63,6 +63,11 @@ def check_position(value: str, what: str) -> str:
     return value
 
 
+def run_in_words(run_key: str) -> str:
+    """`run R`, or `execution E` for one without a run: what a text says."""
+    return f"run {run_key}" if public_run(run_key) else f"execution {run_key.removeprefix(_LONE)}"
+
+
 def clean_text(value: object, field: str, limit: int) -> str | None:
     """A text for people (reason, requested_by): trimmed, blank becomes None, cut to `limit` characters.
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from broker.cancel.report import CancelReport, ExecutionReport, Lag, NodeResult
+from broker.cancel.report import AckLag, CancelReport, ExecutionReport, Lag, NodeResult
 from broker.cancel.survey import Preview
 from broker.cancel.views import Cancellations, CancellationView, ExecutionView, RunView
 from broker.ingest.dead import DeadEntry, DeadPage
@@ -155,7 +155,7 @@ def report_answer(report: CancelReport, start: int = 0) -> http.ReportAnswer:
         durability=http.DurabilityAnswer(wanted=report.durability.wanted, reached=report.durability.reached)
         if report.durability
         else None,
-        ack_lag=http.AckLagAnswer(received=_lag(report.ack_lag.received), stopped=_lag(report.ack_lag.stopped)),
+        ack_lag=ack_lag_answer(report.ack_lag),
     )
 
 
@@ -174,6 +174,10 @@ def _straggler(one: ExecutionReport) -> http.StragglerAnswer:
         worker_last_seen_ms=None if one.worker_last_seen is None else _ms(one.worker_last_seen),
         detail=one.detail,
     )
+
+
+def ack_lag_answer(lag: AckLag) -> http.AckLagAnswer:
+    return http.AckLagAnswer(received=_lag(lag.received), stopped=_lag(lag.stopped))
 
 
 def _lag(lag: Lag) -> http.LagAnswer:

@@ -181,6 +181,12 @@ async def test_an_execution_without_a_run_has_its_report(b: broker.Broker) -> No
     assert (await b.report_execution("alone", wait=0)).cancel_id == report.cancel_id
 
 
+async def test_an_execution_without_a_run_that_was_never_cancelled_is_called_by_its_own_name(b: broker.Broker) -> None:
+    await b.register(None, [Execution("solo")])
+    with pytest.raises(NoCancellation, match=r"^execution solo was never cancelled$"):
+        await b.report_execution("solo")
+
+
 async def test_what_is_not_known_and_what_is_not_allowed(b: broker.Broker) -> None:
     for missing in (b.execution("nobody"), b.run("no-run"), b.preview_subtree("nobody"), b.report_execution("nobody")):
         with pytest.raises(NotFound, match=r"(execution nobody|run no-run) not found"):

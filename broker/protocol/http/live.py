@@ -58,9 +58,6 @@ class SnapshotEvent(Answer):
 class AuditEvent(AuditEntryAnswer):
     """`audit`: an entry of the run's log. `by` is who asked, or the process that took over."""
 
-    by: str | None = None
-    reason: str | None = None
-
 
 class SettledEvent(Answer):
     """`settled`: the last event of a stream with `until=settled`."""

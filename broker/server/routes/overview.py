@@ -7,9 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broker.cancel.recent import POINT_S, WINDOW_S, Recent
-from broker.protocol.http.answers import AckLagAnswer, LagAnswer
 from broker.protocol.http.overview import OverviewAnswer, RecentLagAnswer
-from broker.server.answers import cancellation_answer, respond
+from broker.server.answers import ack_lag_answer, cancellation_answer, respond
 from broker.server.auth import Guarded, needs
 from broker.server.context import broker_of
 from broker.server.documents import CANCELLATIONS, documented
@@ -60,14 +59,10 @@ async def overview(request: Request) -> Response:
 
 
 def _recent(recent: Recent) -> RecentLagAnswer:
-    lags = [
-        LagAnswer(count=lag.count, p50_ms=lag.p50_ms, p99_ms=lag.p99_ms, max_ms=lag.max_ms)
-        for lag in (recent.lag.received, recent.lag.stopped)
-    ]
     return RecentLagAnswer(
         window_s=WINDOW_S,
         point_s=POINT_S,
         points=list(recent.points),
-        ack_lag=AckLagAnswer(received=lags[0], stopped=lags[1]),
+        ack_lag=ack_lag_answer(recent.lag),
         sampled=recent.sampled,
     )
