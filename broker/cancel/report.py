@@ -179,7 +179,6 @@ def build_report(
     """
     running = _stragglers(operation, evidence)
     told = {one: disposition_of(evidence.acks.get(one)) for one in evidence.executions if one in evidence.intents}
-    dispositions = Counter(told.values())
     return CancelReport(
         run_id=public_run(run_id),
         cancel_id=operation.cancel_id,
@@ -192,15 +191,8 @@ def build_report(
         requested_at=as_time(operation.requested_at_us),
         settled_at=as_time(operation.settled_at_us),
         deadline_at=as_time(operation.deadline_us),
-        totals=Totals(
-            executions=len(evidence.executions),
-            cancelled=len(told),
-            skipped=_count_skipped(evidence),
-            errors=sum(node.status == "error" for node in nodes),
-            settled=sum(count for disposition, count in dispositions.items() if disposition.settled),
-            still_running=len(running),
-        ),
-        dispositions={str(disposition): count for disposition, count in dispositions.items()},
+        totals=_totals(evidence, told, nodes, len(running)),
+        dispositions={str(disposition): count for disposition, count in Counter(told.values()).items()},
         still_running=tuple(running[cursor : cursor + STILL_RUNNING_LISTED]),
         still_running_truncated=len(running) > cursor + STILL_RUNNING_LISTED,
         ack_lag=AckLag(_lag(evidence, told, stopped=False), _lag(evidence, told, stopped=True)),
@@ -283,6 +275,19 @@ def cause_of(
     if intent is not None and intent.receivers == 0:
         return Cause.NOT_DELIVERED
     return Cause.NO_ACK
+
+
+def _totals(
+    evidence: Evidence, told: Mapping[str, Disposition], nodes: tuple[NodeResult, ...], still_running: int
+) -> Totals:
+    return Totals(
+        executions=len(evidence.executions),
+        cancelled=len(told),
+        skipped=_count_skipped(evidence),
+        errors=sum(node.status == "error" for node in nodes),
+        settled=sum(disposition.settled for disposition in told.values()),
+        still_running=still_running,
+    )
 
 
 def _count_skipped(evidence: Evidence) -> int:

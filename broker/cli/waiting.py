@@ -47,12 +47,8 @@ def follow_report(
     gap: BrokerUnavailable | None = None
     while report.answer.state != "settled" and clock.left_s > 0:
         poll_s = min(clock.left_s, LIVE_POLL_S if live else WAIT_LIMIT_MS / 1000)
-        streaming = news is not None and news.streaming
-        if news is not None and streaming:
-            clock.pause(LOOK_PAUSE_S)  # one look for what happens together
-            news.wait(min(clock.left_s, poll_s))
+        patience = _patience(news, clock, poll_s)
         try:
-            patience: Query = {} if streaming else {"wait_ms": _ms(poll_s)}
             report = client.get_at(ReportAnswer, path, {**query, **patience}, poll_s)
         except BrokerUnavailable as error:
             said, gap = str(gap), error
@@ -65,11 +61,20 @@ def follow_report(
         gap = None
         since_s = clock.answered()
         on_report(report)
-        if report.answer.state != "settled" and since_s < poll_s / 2 and not streaming:
+        if report.answer.state != "settled" and since_s < poll_s / 2 and patience:
             clock.pause()  # a server that is about to stop answers at once
     if gap is not None:
         raise gap
     return report
+
+
+def _patience(news: News | None, clock: _Clock, poll_s: float) -> Query:
+    """Returns when there is news, with nothing to ask for; without a stream, with how long the server is to wait."""
+    if news is None or not news.streaming:
+        return {"wait_ms": _ms(poll_s)}
+    clock.pause(LOOK_PAUSE_S)  # one look for what happens together
+    news.wait(min(clock.left_s, poll_s))
+    return {}
 
 
 class _Clock:
