@@ -116,7 +116,8 @@ def as_text(section: Mapping[str, Any]) -> str:
     )
     workers = ", ".join(f"{mib:,.0f}" for mib in section["workers_peak_mib"])
     return (
-        f"{section['executions']:,} executions, {section['held']:,} of them held by {WORKERS} workers, connect(timeout={TIMEOUT_S:g})\n"
+        f"{section['executions']:,} executions, {section['held']:,} of them held by {WORKERS} workers, "
+        f"connect(timeout={TIMEOUT_S:g})\n"
         f"registered in {section['register_s']:.1f} s, cancelled and settled in {section['settle_s']:.1f} s: "
         f"{section['dispositions']}\n{failed}"
         f"broker: {section['broker_before_mib']:,.0f} MiB before, peak {section['broker_peak_mib']:,.0f} MiB "
