@@ -110,6 +110,8 @@ class _Muted(Link):
 
 
 def as_text(section: Mapping[str, Any]) -> str:
+    if "failure" in section:
+        return f"a run of a million failed: {section['failure']}"
     met = "met" if section["broker_peak_mib"] <= section["broker_target_mib"] else "missed"
     failed = (
         f"the call itself failed, and the sweep went on: {section['call_failed']}\n" if section["call_failed"] else ""
