@@ -177,8 +177,8 @@ def build_report(
 
     It names the 1,000 that still run from `cursor` on.
     """
-    running = _stragglers(operation, evidence)
     told = {one: disposition_of(evidence.acks.get(one)) for one in evidence.executions if one in evidence.intents}
+    running = _stragglers(operation, evidence, told)
     return CancelReport(
         run_id=public_run(run_id),
         cancel_id=operation.cancel_id,
@@ -195,7 +195,7 @@ def build_report(
         dispositions={str(disposition): count for disposition, count in Counter(told.values()).items()},
         still_running=tuple(running[cursor : cursor + STILL_RUNNING_LISTED]),
         still_running_truncated=len(running) > cursor + STILL_RUNNING_LISTED,
-        ack_lag=AckLag(_lag(evidence, told, stopped=False), _lag(evidence, told, stopped=True)),
+        ack_lag=_ack_lag(evidence, told),
         remaining_active_in_run=active_in_run,
         nodes=nodes,
         repeated=repeated,
@@ -203,12 +203,14 @@ def build_report(
     )
 
 
-def _stragglers(operation: OperationRecord, evidence: Evidence) -> list[ExecutionReport]:
+def _stragglers(
+    operation: OperationRecord, evidence: Evidence, told: Mapping[str, Disposition]
+) -> list[ExecutionReport]:
     """What is still running, deepest first, then longest."""
     running = [
         _still_running(one, operation, evidence)
         for one in evidence.executions
-        if is_still_running(one, operation, evidence)
+        if _is_still_running(one, operation, evidence, told)
     ]
     return sorted(running, key=lambda one: (-one.depth, -one.age, one.execution_id))
 
@@ -218,10 +220,12 @@ def disposition_of(ack: AckRecord | None) -> Disposition:
     return Disposition(ack.disposition) if ack else Disposition.ASKED
 
 
-def is_still_running(execution_id: str, operation: OperationRecord, evidence: Evidence) -> bool:
+def _is_still_running(
+    execution_id: str, operation: OperationRecord, evidence: Evidence, told: Mapping[str, Disposition]
+) -> bool:
     """Told and not settled, or to be told by a walk that has not come by yet."""
-    if execution_id in evidence.intents:
-        return not disposition_of(evidence.acks.get(execution_id)).settled
+    if execution_id in told:
+        return not told[execution_id].settled
     record = evidence.executions[execution_id]
     to_be_walked = operation.state == "open" and (operation.phase == "walking" or operation.dirty)
     goes_on = record.claimed or record.seen_to_run or not is_terminal(record.raw_status)
@@ -291,31 +295,31 @@ def _totals(
 
 
 def _count_skipped(evidence: Evidence) -> int:
-    return sum(
-        one not in evidence.intents and is_terminal(record.raw_status) for one, record in evidence.executions.items()
-    )
+    untold = (one for one in evidence.executions if one not in evidence.intents)
+    return sum(is_terminal(evidence.executions[one].raw_status) for one in untold)
 
 
 def _seconds(now_us: int, then_us: int) -> float:
     return max(0, now_us - then_us) / 1e6
 
 
-def _lag(evidence: Evidence, told: Iterable[str], *, stopped: bool) -> Lag:
-    """Published → heard, or published → ended; what was settled without being told has no lag.
+def _ack_lag(evidence: Evidence, told: Iterable[str]) -> AckLag:
+    """Published → heard, and published → ended; what was settled without being told has no lag.
 
     A proof of death is no answer: what is lost was heard if it ever said so, and its end is unknown (trap T35).
     """
-    samples: list[float] = []
+    received: list[float] = []
+    stopped: list[float] = []
     for one in told:
         ack = evidence.acks.get(one)
         if ack is None or ack.disposition == Disposition.NEVER_STARTED:
             continue
         ended_us = stamp(ack.settled_at_us) if ack.disposition != Disposition.LOST else None
-        heard_us = ended_us if stopped else stamp(ack.received_at_us) or ended_us
         published_us = evidence.intents[one].published_at_us
-        if heard_us is not None and heard_us != published_us:  # equal: settled by the script that wrote the intent
-            samples.append(max(0, heard_us - published_us) / 1000)
-    return percentiles(samples)
+        for at_us, samples in ((stamp(ack.received_at_us) or ended_us, received), (ended_us, stopped)):
+            if at_us is not None and at_us != published_us:  # equal: settled by the script that wrote the intent
+                samples.append(max(0, at_us - published_us) / 1000)
+    return AckLag(percentiles(received), percentiles(stopped))
 
 
 def percentiles(samples: list[float]) -> Lag:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from broker.cancel.report import CancelReport, Evidence, NodeResult, Worker, build_report
-from broker.cancel.tree import Tree, forest_of
+from broker.cancel.report import CancelReport, Evidence, NodeResult, Worker, build_report, disposition_of
+from broker.cancel.tree import DepthsWhereAsked, Tree, forest_of
 from broker.cancel.views import effective_status
 from broker.cancel.walk import Forest, Walk, walk
 from broker.errors import BrokerError, NoCancellation, NotFound
 from broker.observe.events import REPORT_COUNT_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.names import public_run, run_in_words
-from broker.protocol.records import AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
+from broker.protocol.records import AckRecord, AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
 from broker.protocol.states import Scope, is_terminal
 from broker.store.operations import Operations
 from broker.store.reads import PAGE, Reads
@@ -77,7 +77,7 @@ class Survey:
         executions = await self._reads.executions(run_id)
         walked = walk(forest_of(executions), target or None)
         depths = {one: level.depth for level in walked for one in level.execution_ids}
-        return Snapshot({one: executions[one] for one in depths}, walked, depths)
+        return Snapshot(executions.of(depths), walked, depths)
 
     async def _load_one(self, run_id: str, target: str) -> Snapshot:
         record = await self._reads.execution(run_id, target)
@@ -114,13 +114,23 @@ class Survey:
     ) -> CancelReport:
         """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
         operation = await self.operation(run_id, cancel_id)
-        snapshot = await self._load(run_id, operation.scope, operation.target)
-        snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
-        evidence, operations = await self._evidence(run_id, snapshot)
+        executions, depths = await self._to_report(run_id, operation)
+        evidence, operations = await self._evidence(run_id, operation, executions, depths)
         active = await self._active_in_run(run_id, operations)
         return build_report(
             run_id, operation, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
         )
+
+    async def _to_report(
+        self, run_id: str, operation: OperationRecord
+    ) -> tuple[Mapping[str, ExecutionRecord], Mapping[str, int]]:
+        """What is in scope, and how deep: the tree of a run is made only where something of it still runs."""
+        if operation.scope is Scope.RUN:
+            executions = await self._reads.executions(run_id)
+            return executions, DepthsWhereAsked(executions)
+        snapshot = await self._load(run_id, operation.scope, operation.target)
+        snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
+        return snapshot.executions, snapshot.depths
 
     async def _active_in_run(self, run_id: str, operations: Sequence[OperationRecord]) -> int | None:
         """Advice for whoever cancelled just one: a report is not refused for it."""
@@ -165,28 +175,46 @@ class Survey:
             raise NotFound(f"{run_in_words(run_id)} not found")
         raise NoCancellation(f"{run_in_words(run_id)} was never cancelled")
 
-    async def _evidence(self, run_id: str, snapshot: Snapshot) -> tuple[Evidence, list[OperationRecord]]:
+    async def _evidence(
+        self,
+        run_id: str,
+        operation: OperationRecord,
+        executions: Mapping[str, ExecutionRecord],
+        depths: Mapping[str, int],
+    ) -> tuple[Evidence, list[OperationRecord]]:
         """What was said of the executions, and the operations of their run."""
         intents, acks, slots, operations, now_us = await asyncio.gather(
-            self._reads.intents(run_id),
-            self._reads.acks(run_id),
+            self._intents(run_id, operation),
+            self._acks(run_id, operation),
             self._reads.worker_ids(run_id),
             self._reads.operations(run_id),
             self._operations.now_us(),
         )
-        wanted = _workers_of_interest(snapshot, intents, slots)
+        wanted = _workers_of_interest(executions, intents, acks, slots)
         workers = {
             state.worker_id: Worker(state.worker_id, state.alive, state.ever_seen, state.seen_at_us)
             for state in (await self._reads.workers(wanted)).values()
         }
         deadlines = {one.cancel_id: one.deadline_us for one in operations}
-        evidence = Evidence(snapshot.executions, snapshot.depths, intents, acks, slots, workers, now_us, deadlines)
-        return evidence, operations
+        return Evidence(executions, depths, intents, acks, slots, workers, now_us, deadlines), operations
+
+    async def _intents(self, run_id: str, operation: OperationRecord) -> Mapping[str, IntentRecord]:
+        if operation.scope is Scope.EXECUTION:
+            return await self._reads.some_intents(run_id, [operation.target])
+        return await self._reads.intents(run_id)
+
+    async def _acks(self, run_id: str, operation: OperationRecord) -> Mapping[str, AckRecord]:
+        if operation.scope is Scope.EXECUTION:
+            return await self._reads.some_acks(run_id, [operation.target])
+        return await self._reads.acks(run_id)
 
 
 def _workers_of_interest(
-    snapshot: Snapshot, intents: Mapping[str, IntentRecord], slots: Mapping[str, str]
+    executions: Mapping[str, ExecutionRecord],
+    intents: Mapping[str, IntentRecord],
+    acks: Mapping[str, AckRecord],
+    slots: Mapping[str, str],
 ) -> list[str]:
-    """Only those whose heartbeat can be a cause: holders of what was told."""
-    held = {record.slot for one, record in snapshot.executions.items() if record.claimed and one in intents}
-    return [slots[slot] for slot in held if slot in slots]
+    """Only those whose heartbeat can be a cause: holders of what was told and is not settled."""
+    open_ones = (executions[one] for one in executions if one in intents and not disposition_of(acks.get(one)).settled)
+    return [slots[slot] for slot in {record.slot for record in open_ones if record.claimed} if slot in slots]

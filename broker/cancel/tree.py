@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 from broker.cancel.walk import Forest, depths, descendants
-from broker.protocol.records import ExecutionRecord
+from broker.protocol.records import ExecutionRecord, Parsed, place_of
 from broker.store.reads import Reads, is_below
 
 
 def forest_of(executions: Mapping[str, ExecutionRecord]) -> Forest:
     """The tree of these records, as the walk needs it."""
+    if isinstance(executions, Parsed):
+        return Forest((one, *place_of(raw)) for one, raw in executions.raw())
     return Forest(
         (one, record.parent_execution_id, record.order_us, int(record.registered_at_us or 0))
         for one, record in executions.items()
     )
+
+
+class DepthsWhereAsked(Mapping[str, int]):
+    """The depth of each, worked out when the first one is asked for."""
+
+    def __init__(self, executions: Mapping[str, ExecutionRecord]) -> None:
+        self._executions = executions
+
+    @cached_property
+    def _depths(self) -> Mapping[str, int]:
+        return depths(forest_of(self._executions))
+
+    def __getitem__(self, one: str) -> int:
+        return self._depths[one]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._executions)
+
+    def __len__(self) -> int:
+        return len(self._executions)
 
 
 class Tree:

@@ -7,10 +7,10 @@ microseconds; empty means absent.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, overload
+from typing import Generic, NamedTuple, TypeVar, overload
 
 from broker.protocol.states import Order, Scope
 
@@ -67,6 +67,44 @@ def as_stamp(time: datetime) -> int | None:
     return min(microseconds, LATEST_US) if microseconds > 0 else None
 
 
+T = TypeVar("T")
+
+
+class Parsed(Mapping[str, T], Generic[T]):
+    """Records by id, kept as they were read and parsed where one is looked at.
+
+    A run has up to a million of them, nearly all looked at once: as objects they are most of what the garbage
+    collector has to walk, again and again while they are read; text is nothing to it.
+    """
+
+    __slots__ = ("_parse", "_raw")
+
+    def __init__(self, raw: dict[str, str], parse: Callable[[str], T]) -> None:
+        self._raw = raw
+        self._parse = parse
+
+    def __getitem__(self, one: str) -> T:
+        return self._parse(self._raw[one])
+
+    def __contains__(self, one: object) -> bool:
+        return one in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def raw(self) -> Iterable[tuple[str, str]]:
+        """Ids and what was read of them, for who needs less than a record."""
+        return self._raw.items()
+
+    def of(self, ids: Iterable[str]) -> Parsed[T]:
+        """Those of them, in this order. Raises KeyError for one that is not there."""
+        raw = self._raw
+        return Parsed({one: raw[one] for one in ids}, self._parse)
+
+
 class ExecutionRecord(NamedTuple):
     """What is known of an execution. `slot` is empty unless a claim is open; `start` counts the claims.
 
@@ -114,6 +152,13 @@ class ExecutionRecord(NamedTuple):
     def seen_to_run(self) -> bool:
         """Whether a start was seen, by nobody's claim, after an end that no holder has reported."""
         return self.stamp.endswith("+")
+
+
+def place_of(raw: str) -> tuple[str, int, int]:
+    """What the walk needs: the parent, when it started (else was registered), and when it was registered."""
+    _, parent, _, _, started_us, registered_us, _ = raw.split("|", 6)
+    registered = int(registered_us or 0)
+    return parent, int(started_us) if started_us else registered, registered
 
 
 class IntentRecord(NamedTuple):

@@ -9,7 +9,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from broker.protocol.records import AckRecord, AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, stamp
+from broker.protocol.records import (
+    AckRecord,
+    AuditEntry,
+    ExecutionRecord,
+    IntentRecord,
+    OperationRecord,
+    Parsed,
+    stamp,
+)
 from broker.protocol.states import Scope
 from broker.store.backend import Backend
 
@@ -93,13 +101,9 @@ class Reads:
         raw = await self._backend.commands.command("HGET", self._backend.run(run_id).executions, execution_id)
         return ExecutionRecord.parse(raw) if raw else None
 
-    async def executions(self, run_id: str) -> dict[str, ExecutionRecord]:
+    async def executions(self, run_id: str) -> Parsed[ExecutionRecord]:
         """Every execution of the run, in pages."""
-        found: dict[str, ExecutionRecord] = {}
-        async for page in self._scan(self._backend.run(run_id).executions):
-            for at in range(0, len(page), 2):
-                found[page[at]] = ExecutionRecord.parse(page[at + 1])
-        return found
+        return Parsed(await self._hash(self._backend.run(run_id).executions), ExecutionRecord.parse)
 
     async def some_executions(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, ExecutionRecord]:
         """Those of the executions that are recorded."""
@@ -125,19 +129,11 @@ class Reads:
             executions={target[1:]: one for target, one in found.items() if target[0] == "="},
         )
 
-    async def intents(self, run_id: str) -> dict[str, IntentRecord]:
-        found: dict[str, IntentRecord] = {}
-        async for page in self._scan(self._backend.run(run_id).intents):
-            for at in range(0, len(page), 2):
-                found[page[at]] = IntentRecord.parse(page[at + 1])
-        return found
+    async def intents(self, run_id: str) -> Parsed[IntentRecord]:
+        return Parsed(await self._hash(self._backend.run(run_id).intents), IntentRecord.parse)
 
-    async def acks(self, run_id: str) -> dict[str, AckRecord]:
-        found: dict[str, AckRecord] = {}
-        async for page in self._scan(self._backend.run(run_id).acks):
-            for at in range(0, len(page), 2):
-                found[page[at]] = AckRecord.parse(page[at + 1])
-        return found
+    async def acks(self, run_id: str) -> Parsed[AckRecord]:
+        return Parsed(await self._hash(self._backend.run(run_id).acks), AckRecord.parse)
 
     async def unsettled(self, run_id: str) -> list[str]:
         """Executions that were told and are not settled, longest waiting first.
@@ -265,6 +261,12 @@ class Reads:
             found = (parents[one] for one in page)
             wanted = list(dict.fromkeys([*rest, *(one for one in found if one and one not in parents)]))
         return parents
+
+    async def _hash(self, key: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        async for page in self._scan(key):
+            found.update(zip(page[0::2], page[1::2], strict=True))
+        return found
 
     async def _scan(self, key: str, verb: str = "HSCAN") -> AsyncIterator[list[str]]:
         cursor = "0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from broker.cancel.live.events import (
@@ -131,7 +131,7 @@ class RunStream:
         self._place = resumed or Place(at_us, position)
         return [(self._place, snapshot)]
 
-    async def _snapshot(self, why: str, at_us: int, acks: dict[str, AckRecord]) -> Snapshot:
+    async def _snapshot(self, why: str, at_us: int, acks: Mapping[str, AckRecord]) -> Snapshot:
         operations = await self._reads.operations(self.run_id)
         outstanding = await self._reads.unsettled_count(self.run_id)
         said = Counter(ack.disposition for ack in acks.values())
