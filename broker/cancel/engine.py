@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from broker.cancel.ahead import OPENER, Ahead, open_and_tell
 from broker.cancel.follow import AckFeed, Follower
 from broker.cancel.lease import keeping_lease
 from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_code
@@ -44,7 +45,6 @@ log = get_logger("broker.cancel")
 
 FIRST_REDELIVERY_US = 1_000_000
 BARRIER_LEVEL_MIN_S = 0.05
-OPENER = "1"  # fence number of the process that opened the operation; whoever takes it over has a higher one
 ACCEPTED_AT_ONCE = 16  # what waits here longer than its lease, the sweep of any process takes
 
 
@@ -72,12 +72,12 @@ class Engine:
         """
         ends_at = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
         async with self._follower(run_id) as follower:
-            opened = await self._gate_and_listen(run_id, terms, follower if ends_at is not None else None)
+            opened, ahead = await self._gate_and_listen(run_id, terms, follower if ends_at is not None else None)
             operation, results = opened.operation, dict[str, NodeResult]()
             if opened.repeated:
                 results = await self._repeat(run_id, operation, escalated=terms.force_after_us is not None)
             elif operation.order is Order.BOTTOM_UP:
-                await self._drive(run_id, operation, follower, results)
+                await self._drive(run_id, operation, follower, results, ahead=ahead)
             else:
                 await self._drive_behind(run_id, operation, results)
             confirm = self._replication.confirm if self._replication else None
@@ -123,19 +123,21 @@ class Engine:
 
     async def accept(self, run_id: str, terms: CancelTerms) -> OperationRecord:
         """Answers when the operation is durable, and drives it behind that. Raises what `cancel` raises."""
-        opened = await self._list_and_gate(run_id, terms)
+        opened, ahead = await self._list_and_gate(run_id, terms)
         operation = opened.operation
         if opened.repeated:
             await self._look_again(run_id, operation, escalated=terms.force_after_us is not None)
         else:
-            self._in_background(self._drive_accepted(run_id, operation), operation)
+            self._in_background(self._drive_accepted(run_id, operation, ahead), operation)
         return operation
 
-    async def _drive_accepted(self, run_id: str, operation: OperationRecord) -> None:
+    async def _drive_accepted(self, run_id: str, operation: OperationRecord, ahead: Ahead | None) -> None:
         async with self._accepted, self._follower(run_id) as follower:
-            await self._drive(run_id, operation, follower, {})
+            await self._drive(run_id, operation, follower, {}, ahead=ahead)
 
-    async def _gate_and_listen(self, run_id: str, terms: CancelTerms, follower: Follower | None) -> Opened:
+    async def _gate_and_listen(
+        self, run_id: str, terms: CancelTerms, follower: Follower | None
+    ) -> tuple[Opened, Ahead | None]:
         """A caller that waits is subscribed to the acks while the gate closes, not after."""
         listening = None if follower is None else asyncio.ensure_future(follower.listen())
         try:
@@ -144,12 +146,12 @@ class Engine:
             if listening is not None:
                 await listening
 
-    async def _list_and_gate(self, run_id: str, terms: CancelTerms) -> Opened:
+    async def _list_and_gate(self, run_id: str, terms: CancelTerms) -> tuple[Opened, Ahead | None]:
         """On the work list before the gate closes, so that nobody needs this process to resume it."""
         cancel_id = new_cancel_id()
         listed_at_us = await self._operations.enlist(run_id, cancel_id)
         await signals.reached("cancel.listed", cancel_id)
-        opened = await self._operations.open(run_id, cancel_id, terms, listed_at_us)
+        opened, ahead = await open_and_tell(self._operations, self._survey, run_id, cancel_id, terms, listed_at_us)
         if not opened.repeated:
             self.memory.remember(run_id, opened.operation, terms)
             log.info(
@@ -157,7 +159,7 @@ class Engine:
                 target=terms.target or None, requested_by=terms.requested_by, reason=terms.reason,
             )  # fmt: skip
         await signals.reached("cancel.gated", opened.operation.cancel_id)
-        return opened
+        return opened, ahead
 
     async def _repeat(self, run_id: str, operation: OperationRecord, *, escalated: bool) -> dict[str, NodeResult]:
         """A repeat answers every node as it was found; an orphan, or one that is now forced, is looked at now."""
@@ -186,13 +188,14 @@ class Engine:
         follower: Follower,
         results: dict[str, NodeResult],
         first_told: asyncio.Event | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         """Walks until nothing has changed above what was walked; a node keeps its first answer."""
         if operation.order is Order.BOTTOM_UP_BARRIER:
             await follower.listen()
         try:
             async with keeping_lease(self._operations, run_id, operation):
-                walked = await self._walk(run_id, operation, follower, results, first_told)
+                walked = await self._walk(run_id, operation, follower, results, first_told, ahead)
             await self._hand_over(run_id, walked)
         except Superseded:
             log.info(CANCEL_SUPERSEDED, run_id=run_id, cancel_id=operation.cancel_id)
@@ -205,13 +208,15 @@ class Engine:
         follower: Follower,
         results: dict[str, NodeResult],
         first_told: asyncio.Event | None,
+        ahead: Ahead | None,
     ) -> OperationRecord:
         walking = operation if operation.fence == OPENER else await self._begin_walk(run_id, operation)
         while True:
             await signals.reached("cancel.walking", operation.cancel_id)
             try:
-                return await self._walk_once(run_id, walking, follower, results, first_told)
+                return await self._walk_once(run_id, walking, follower, results, first_told, ahead)
             except WalkAgain:
+                ahead = None
                 log.info(CANCEL_WALK_AGAIN, run_id=run_id, cancel_id=operation.cancel_id)
             walking = await self._begin_walk(run_id, operation)
 
@@ -232,12 +237,15 @@ class Engine:
         follower: Follower,
         results: dict[str, NodeResult],
         first_told: asyncio.Event | None,
+        ahead: Ahead | None,
     ) -> OperationRecord:
         """Load → walk → publish, from a state in which nothing was dirty before the read."""
-        snapshot = await self._survey.load(run_id, walking)
+        snapshot = ahead.snapshot if ahead else await self._survey.load(run_id, walking)
         await signals.reached("cancel.loaded", walking.cancel_id)
         publisher = Publisher(self._operations, run_id, walking, snapshot, follower, results)
-        if walking.order is Order.BOTTOM_UP:
+        if ahead is not None:
+            publisher.take(ahead.told)
+        elif walking.order is Order.BOTTOM_UP:
             await publisher.publish(list(snapshot.executions))
         else:
             await self._publish_behind_barrier(walking, publisher, snapshot.walk, follower, first_told)

@@ -71,10 +71,14 @@ class Publisher:
             for one in chunk:
                 self._results.setdefault(one, self._snapshot.node(one, "error", str(error)))
             return "refused"
+        self.take(told)
+        return code
+
+    def take(self, told: Sequence[Told]) -> None:
+        """These have been told."""
         for one_told in told:
             self._results.setdefault(one_told.execution_id, self._result(one_told))
         self._follower.expect(one.execution_id for one in told if one.code in ("told", "held", "adopted"))
-        return code
 
     def _result(self, told: Told) -> NodeResult:
         """The answer for one node, in the words of the compatible endpoint."""

@@ -73,13 +73,14 @@ class Survey:
 
     async def _load(self, run_id: str, scope: Scope, target: str) -> Snapshot:
         if scope is Scope.EXECUTION:
-            return await self._load_one(run_id, target)
+            return await self.load_one(run_id, target)
         executions = await self._reads.executions(run_id)
         walked = walk(forest_of(executions), target or None)
         depths = {one: level.depth for level in walked for one in level.execution_ids}
         return Snapshot(executions.of(depths), walked, depths)
 
-    async def _load_one(self, run_id: str, target: str) -> Snapshot:
+    async def load_one(self, run_id: str, target: str) -> Snapshot:
+        """Just that execution; nothing where it is not recorded."""
         record = await self._reads.execution(run_id, target)
         if record is None:
             return Snapshot({}, walk(Forest()), {})

@@ -159,14 +159,18 @@ class Operations:
 
     async def publish(self, run_id: str, operation: OperationRecord, chunk: Sequence[str]) -> tuple[str, list[Told]]:
         """Decides and tells one chunk: the script's code, then what became of each execution."""
+        return await self.publish_as(run_id, operation.cancel_id, operation.fence, chunk)
+
+    async def publish_as(self, run_id: str, cancel_id: str, fence: str, chunk: Sequence[str]) -> tuple[str, list[Told]]:
+        """The same for an operation whose opening may still be under way: `gone` where there is none."""
         code, *flat = await self._backend.on_run(
             self._backend.scripts.publish_cancels,
             run_id,
             *chunk,
             run_id=run_id,
             channels=self._backend.keys.channels(run_id),
-            cancel_id=operation.cancel_id,
-            fence=operation.fence,
+            cancel_id=cancel_id,
+            fence=fence,
         )
         told = zip(chunk, flat[0::3], flat[1::3], flat[2::3], strict=False)
         return code, [Told(one, code, unescape(before), cancel_id) for one, code, before, cancel_id in told]
