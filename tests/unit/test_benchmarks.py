@@ -55,6 +55,11 @@ def test_who_is_told_too_early_is_told_falsely() -> None:
     assert end.last_stop_ms is None, "one of them never stopped"
 
 
+def test_a_death_that_was_seen_late_makes_nobody_a_liar() -> None:
+    end = outcome(CALLED_NS, _answers(5.0, 5.0), _stops(90.0, 200.0), 0, CALLED_NS, {0, 1})
+    assert end.false == 1, "95 ms may be the watcher's, 195 ms are not"
+
+
 def test_who_was_not_told_of_all_does_not_know() -> None:
     end = outcome(CALLED_NS, _answers(9.0, None), _stops(8.0, 8.5), 0, CALLED_NS)
     assert (end.knows_ms, end.confirmed, end.false) == (None, 1, 0)

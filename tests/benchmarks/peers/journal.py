@@ -79,6 +79,10 @@ class Journal:
     def stops_ns(self) -> dict[int, int]:
         return stops_ns(self.lines, self.deaths_ns)
 
+    def ended_by_death(self) -> set[int]:
+        """The tasks whose stop is the death of their process, seen from outside and therefore late."""
+        return set(self.stops_ns()) - set(stops_ns(self.lines, {}))
+
     def started(self) -> set[int]:
         return {line.task for line in self.lines if line.event == "start"}
 

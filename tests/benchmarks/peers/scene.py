@@ -22,8 +22,8 @@ from tests.support.tree import ROOT
 
 START_S = 90.0
 SLOW_S = 30.0  # that a caller may take beyond its patience
-SUBSCRIBED_S = 0.5
-"""Between the last start and the cancel: a contender may subscribe after it has begun a task."""
+SETTLED_S = 2.0
+"""Between the last start and the cancel: what a contender does when it starts (subscribe, sweep) is over by then."""
 
 LINE_BYTES = 64 * 1024 * 1024
 LAST_LINES = 3  # of a failed process's stderr
@@ -68,7 +68,7 @@ async def play(player: Player, scene: Scene, url: str, tasks: int) -> Outcome:
         caller = await stack.enter_async_context(_caller(player, settings, folder))
         await _line(caller, START_S, folder)
         await _until_started(journal, tasks, folder)
-        await asyncio.sleep(SUBSCRIBED_S)
+        await asyncio.sleep(SETTLED_S)
         await _go_wrong(scene, url, group, journal)
         assert caller.stdin is not None
         cancel_ns = time.monotonic_ns()
@@ -83,7 +83,8 @@ async def play(player: Player, scene: Scene, url: str, tasks: int) -> Outcome:
             journal.look()
         answers = [Answer(**answer) for answer in told["answers"]]
         again = len(journal.starts_after(cancel_ns))
-        return outcome(told["called_ns"], answers, journal.stops_ns(), again, time.monotonic_ns())
+        by_death = journal.ended_by_death()
+        return outcome(told["called_ns"], answers, journal.stops_ns(), again, time.monotonic_ns(), by_death)
 
 
 def _settings(player: Player, scene: Scene, url: str, tasks: int, journal: Path) -> Settings:
