@@ -184,6 +184,7 @@ def test_a_bad_setting_names_variable_and_value(
         ({"Host": "[::1"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
         ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
         ({"Host": "localhost:8470", "Origin": "http://localhost:8470"}, 404),
     ],
