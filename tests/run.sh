@@ -2,7 +2,9 @@
 # All tests: sh tests/run.sh [pytest arguments]     e.g.  sh tests/run.sh -n 0 -x -k cancel tests/unit
 #
 # Needs Python 3.11 or newer and nothing else: it makes .venv in the checkout (used again while pyproject.toml is the
-# same), gets redis-server and Node from the system's package manager where it may, and runs pytest under coverage.
+# same), gets redis-server from the system's package manager where it may, and runs pytest under coverage. Node it does not
+# get: that takes npm's registry too. Without both, tests/support/node.py skips the Node worker and says so.
+#   BROKER_TEST_NODE       `required`: a Node worker that cannot be tested is a failure, not a skip
 #   PYTHON                 the interpreter to use (default: the first that is new enough)
 #   BROKER_TEST_PROCESSES  how many tests run at a time (default 4: most wait for processes and sockets)
 # Leaves with pytest's code; with 3 where all was green and the half that needs redis-server could not run.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broker.cli.options import Json
 from broker.cli.settings import flag, option, seconds
+from broker.errors import InvalidInput
 
 if TYPE_CHECKING:
     from broker.cli.conformance.program import Launch
@@ -56,16 +59,17 @@ def conformance(
     """
     from broker.cli.conformance.program import launcher
     from broker.cli.conformance.rules import RULES
-    from broker.cli.settings import one_of
     from broker.cli.terminal import Paint, show, show_json
     from broker.cli.view.conformance import verdict_lines
 
     logging.getLogger("broker").addHandler(logging.NullHandler())
     for name in rule or ():
-        one_of(name, "--rule", [one.name for one in RULES])
+        if name not in (names := [one.name for one in RULES]):
+            raise InvalidInput(f"--rule {name[:60]!r}: allowed are {', '.join(names)}")
     chosen = tuple(one for one in RULES if not rule or one.name in rule)
     patience_s = seconds(patience, "--patience", least=0.1, most=3600.0) or 0.0
-    verdicts = asyncio.run(try_program(launcher(command, is_quiet=not output), redis_url, chosen, patience_s))
+    trying = try_program(launcher(command, is_quiet=not output), redis_url, chosen, patience_s)
+    verdicts = asyncio.run(_until_signal(trying))
     if json:
         rows = [{"rule": one.rule.name, "sentence": one.rule.sentence, "broken": one.why} for one in verdicts]
         show_json({"rules": rows})
@@ -73,6 +77,25 @@ def conformance(
         show(verdict_lines(verdicts, Paint.of(sys.stdout)))
     if any(one.why is not None for one in verdicts):
         raise typer.Exit(1)
+
+
+async def _until_signal(trying: Coroutine[Any, Any, list[Verdict]]) -> list[Verdict]:
+    """SIGTERM and SIGHUP end the programs too, as Ctrl-C does: each has a session of its own."""
+    task, heard, loop = asyncio.create_task(trying), list[int](), asyncio.get_running_loop()
+
+    def end(number: int) -> None:
+        heard.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not heard:
+            raise
+        typer.echo(f"broker: {signal.Signals(heard[0]).name}: interrupted, no program is left", err=True)
+        raise typer.Exit(128 + heard[0]) from None
 
 
 async def try_program(
