@@ -42,7 +42,7 @@ def verdict(row: Row, rounds: Rounds) -> str:
     judged = Spread.of(rounds.judged(row))
     if judged is None or row.target is None:
         return ""
-    return "met" if judged.median <= row.target else f"missed, {judged.median / row.target:.2g} × the target"
+    return "met" if judged.median <= row.target else f"missed, {judged.median / row.target:.3g} × the target"
 
 
 def _values(samples: Sequence[float], unit: str) -> str:
