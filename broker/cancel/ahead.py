@@ -45,5 +45,4 @@ async def open_and_tell(
     if isinstance(snapshot, BaseException) or isinstance(published, BaseException):
         return opened, None  # the walk meets what is wrong
     code, told = published
-    is_ours = opened.operation.cancel_id == cancel_id and not opened.repeated
-    return opened, Ahead(snapshot, told) if is_ours and code == PUBLISHED and snapshot.executions else None
+    return opened, Ahead(snapshot, told) if code == PUBLISHED and snapshot.executions else None

@@ -34,6 +34,7 @@ async def test_a_narrow_cancel_is_told_in_the_third_round_trip(
         patched.setattr(Commands, "_round_trip", counted)
         report = await b.cancel_execution("x")
     assert seen[:3] == [["GET"], ["list_operation"], ["open_cancel", "HGET", "publish_cancels"]]
+    assert sum(batch.count("publish_cancels") for batch in seen) == 1
     assert [(node.execution_id, node.status, node.previous_status) for node in report.nodes] == [
         ("x", "cancelled", "running")
     ]
