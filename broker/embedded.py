@@ -5,21 +5,18 @@ connect to it like to any Redis. There is no persistence, no password and no sec
 the process ends, every run, intent and acknowledgement in it is gone.
 
 fakeredis brings the commands (`FakeServer`, `AsyncFakeSocket`) and the encoding of replies. Its own
-TCP front, `TcpFakeServer` of 2.40, is not used, because each of these would reach a user:
+TCP front, `TcpFakeServer` of 2.41, is not used, because each of these would reach a user:
 
 1. a client that reads a large reply slowly is cut off (EAGAIN on a socket made non-blocking);
 2. CLIENT KILL answers, and leaves the killed client's socket open: it waits for ever;
 3. its handler threads are not daemons, so Ctrl-C hangs while a client is connected;
-4. every error reply (NOSCRIPT, WRONGTYPE) closes the connection, and the rest of a pipeline is lost;
-5. each connection polls every 10 ms: pushes come that much later, and an idle one costs 0.5 % of a core.
+4. each connection polls every 10 ms: pushes come that much later, and an idle one costs 0.5 % of a core.
 
-Here one daemon thread runs one event loop for all connections: 1, 3, 4 and 5 vanish with the threads and
+Here one daemon thread runs one event loop for all connections: 1, 3 and 4 vanish with the threads and
 their polling. `_Socket` repairs 2 and what lies in the commands themselves:
 
-6. XREADGROUP with COUNT and BLOCK never waits; without COUNT it waits, and loses what was there already;
-7. a blocked XREADGROUP whose client has gone waits on, and takes the next entry for nobody;
-8. a script that sets a global is refused, and so is every script after it, from whomever;
-9. a connection that ends leaves an empty set behind for each of its channels.
+5. a blocked XREADGROUP whose client has gone waits on, and takes the next entry for nobody;
+6. a connection that ends leaves an empty set behind for each of its channels.
 
 `tests/store/test_embedded.py` tests each, beside a test that pins what fakeredis does: once that one fails
 on a newer fakeredis, the repair can go. As in Redis, one command or script runs at a time.
@@ -328,7 +325,7 @@ class _Socket(AsyncFakeSocket):
         self.client.end()
 
     def leave(self) -> None:
-        """The connection is gone: a command that it is blocked in ends now, and takes nothing (7)."""
+        """The connection is gone: a command that it is blocked in ends now, and takes nothing (5)."""
         if not self._blocked:
             self.close()
             return
@@ -346,27 +343,12 @@ class _Socket(AsyncFakeSocket):
         super().resume()
         self.client.work()
 
-    def _xreadgroup(self, consumer: bytes, groups: Any, count: Any, noack: Any, min_idle: Any, _first: bool) -> Any:
-        """None is "nothing yet, wait". fakeredis says {}, and None after its first read, whatever that took (6)."""
-        return super()._xreadgroup(consumer, groups, count, noack, min_idle, False) or None
-
-    def eval(self, script: bytes, numkeys: int, *keys_and_args: bytes) -> Any:
-        """EVAL, and through it EVALSHA: globals of a script that failed are removed, or every later one fails (8)."""
-        try:
-            return super().eval(script, numkeys, *keys_and_args)
-        except Exception:
-            state: Any = self._server
-            lua = self._get_server_runtime(state).globals()
-            for name in set(lua.keys()) - state._lua_expected_globals:
-                lua[name] = None
-            raise
-
     def _decode_error(self, error: SimpleError) -> Any:
         """Errors keep their words, in one line; fakeredis makes an exception of redis-py, and of that a text again."""
         return type(error)(error.value.replace("\r", " ").replace("\n", " "))
 
     def _cleanup(self, server: FakeServer) -> None:
-        """Leave every channel: fakeredis keeps empty sets, and forgets the sharded channels (9)."""
+        """Leave every channel: fakeredis keeps empty sets, and forgets the sharded channels (6)."""
         for channels in (server.subscribers, server.psubscribers, server.ssubscribers):
             for channel in [channel for channel, sockets in channels.items() if self in sockets]:
                 channels[channel].discard(self)

@@ -1,4 +1,4 @@
-"""The embedded server: what it repairs in fakeredis 2.40, each beside the fault as fakeredis alone shows it.
+"""The embedded server: what it repairs in fakeredis 2.41, each beside the fault as fakeredis alone shows it.
 
 A test named `test_fakeredis_...` pins such a fault. When it fails on a newer fakeredis, the repair of the test above
 it can go; when all have failed, so can the TCP front in `broker/embedded.py`.
@@ -393,15 +393,6 @@ def test_an_error_reply_leaves_the_connection_open(connect: Wires) -> None:
     assert [str(reply).split()[0] for reply in replies] == ["OK", "ERR", "NOSCRIPT", "WRONGTYPE", "ERR", "PONG"]
 
 
-def test_fakeredis_closes_after_an_error_reply(connect_plain: Wires) -> None:
-    wire = connect_plain()
-    wire.send("SET word x", "INCR word", "PING")
-    assert wire.read() == "OK"
-    assert isinstance(wire.read(), hiredis.ReplyError)
-    with pytest.raises(EOFError):
-        wire.read()
-
-
 def test_the_error_of_a_script_is_one_line(connect: Wires) -> None:
     wire = connect()
     refused = wire.script("error('one\\ntwo')")
@@ -429,11 +420,6 @@ def test_a_script_that_sets_a_global_spoils_nothing_else(connect: Wires) -> None
     assert "not enough" not in str(wire.call("EVAL x 1"))  # refused before there is any Lua
     assert "global" in str(wire.script("leaked = 1; return 1"))
     assert wire.script("return 2") == 2
-
-
-def test_fakeredis_refuses_every_script_after_one_with_a_global(connect_plain: Wires) -> None:
-    connect_plain().script("leaked = 1; return 1")
-    assert "global" in str(connect_plain().script("return 2"))
 
 
 # --- pushes, blocking commands ----------------------------------------------------------------------------------------
@@ -515,20 +501,6 @@ def test_xreadgroup_without_count_returns_what_is_there(connect: Wires) -> None:
     reader = _with_group(connect())
     entry = reader.call("XADD stream * a 1")
     assert reader.call("XREADGROUP GROUP group me BLOCK 60000 STREAMS stream >") == [["stream", [[entry, ["a", "1"]]]]]
-
-
-def test_fakeredis_xreadgroup_with_count_does_not_wait(connect_plain: Wires) -> None:
-    reader = _with_group(connect_plain())
-    begin = time.perf_counter()
-    assert reader.call("XREADGROUP GROUP group me COUNT 10 BLOCK 10000 STREAMS stream >") is None
-    assert time.perf_counter() - begin < 5
-
-
-def test_fakeredis_xreadgroup_without_count_loses_what_is_there(connect_plain: Wires) -> None:
-    reader = _with_group(connect_plain())
-    reader.call("XADD stream * a 1")
-    assert reader.call("XREADGROUP GROUP group me BLOCK 1 STREAMS stream >") is None
-    assert reader.call("XPENDING stream group")[0] == 1
 
 
 def test_a_dead_reader_takes_no_entry(connect: Wires) -> None:
