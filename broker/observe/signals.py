@@ -19,6 +19,11 @@ async def reached(point: str, subject: str = "") -> None:
         await listener(point, subject)
 
 
+def watched() -> bool:
+    """Whether anybody listens: for who would pass a point once for each of thousands."""
+    return bool(_listeners)
+
+
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
     """Calls `listener(point, subject)` at every point while the block runs; what it raises, the code raises."""

@@ -42,10 +42,13 @@ class Backend:
 
     async def fields(self, key: str, names: Sequence[str]) -> dict[str, str]:
         """Those fields of a hash that there are, 500 in one read."""
-        pages = [names[at : at + FIELDS_A_READ] for at in range(0, len(names), FIELDS_A_READ)]
-        answers = await asyncio.gather(*(self.commands.command("HMGET", key, *page) for page in pages))
-        pairs = (pair for page, values in zip(pages, answers, strict=True) for pair in zip(page, values, strict=True))
-        return {name: str(value) for name, value in pairs if value is not None}
+        asked = [
+            self.commands.command("HMGET", key, *names[at : at + FIELDS_A_READ])
+            for at in range(0, len(names), FIELDS_A_READ)
+        ]
+        answers = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
+        values = (value for page in answers for value in page)
+        return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
     async def close(self) -> None:
         await self.commands.close()

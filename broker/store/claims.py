@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from broker.errors import ExecutionInOtherRun
-from broker.protocol.records import ExecutionRecord, IntentRecord, OperationRecord, escape, unescape
+from broker.protocol.records import ExecutionRecord, IntentRecord, escape, unescape
 from broker.store.backend import Backend
 from broker.store.groups import Groups
 from broker.store.hearts import COUNTER_S, Hearts
@@ -313,16 +313,18 @@ class Claims(Hearts):
     async def intents(self, run_id: str, execution_ids: Iterable[str]) -> dict[str, IntentRecord]:
         """The durable cancels of those that have one."""
         found = await self._backend.fields(self._backend.run(run_id).intents, list(execution_ids))
-        return {one: IntentRecord.parse(raw) for one, raw in found.items()}
+        # What one script call has told differs in nothing, or in the start number: each text is parsed once.
+        records = {raw: IntentRecord.parse(raw) for raw in set(found.values())}
+        return {one: records[raw] for one, raw in found.items()}
 
     async def records(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, ExecutionRecord]:
         """What is known of each; `start` is the number of its newest claim, open or not."""
         found = await self._backend.fields(self._backend.run(run_id).executions, execution_ids)
         return {one: ExecutionRecord.parse(raw) for one, raw in found.items()}
 
-    async def operation(self, run_id: str, cancel_id: str) -> OperationRecord | None:
-        raw = await self._backend.commands.command("HGET", self._backend.run(run_id).cancels, cancel_id)
-        return OperationRecord.parse(cancel_id, raw) if raw else None
+    def operation_text(self, run_id: str, cancel_id: str) -> asyncio.Future[str | None]:
+        """Queues the read of an operation; `OperationRecord.parse` reads its answer, None where there is none."""
+        return self._backend.commands.command("HGET", self._backend.run(run_id).cancels, cancel_id)
 
     async def epochs(self, run_ids: Sequence[str]) -> Mapping[str, str]:
         """The epoch of each run, "0" where nothing was ever cancelled in it."""

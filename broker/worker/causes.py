@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 
 from broker.errors import CancelCause
 from broker.protocol.records import OperationRecord
@@ -17,6 +17,8 @@ _SOURCE_OF_SCOPE = {
     Scope.EXECUTION: Source.CANCEL_API,
 }
 
+Asked = Mapping[str, asyncio.Future[str | None]]
+
 
 class Causes:
     """Reads each operation once, and remembers the newest of them."""
@@ -25,26 +27,38 @@ class Causes:
         self._claims = claims
         self._known: dict[str, CancelCause] = {}
 
-    async def learn(self, run_id: str, cancel_ids: Iterable[str]) -> None:
-        """Reads those that are not known and that there are: what a message names need not be true."""
-        unknown = [one for one in cancel_ids if one not in self._known]
-        operations = await asyncio.gather(*(self._claims.operation(run_id, one) for one in unknown))
-        self._keep({one: cause_of(one, found) for one, found in zip(unknown, operations, strict=True) if found})
+    def learn(self, run_id: str, cancel_ids: Iterable[str]) -> Awaitable[None]:
+        """Reads those that are not known and that there are: what a message names need not be true.
+
+        They are asked for before this returns, so they share the round trip of what is asked for next.
+        """
+        return self._learn(self._ask(run_id, cancel_ids))
 
     async def of(self, run_id: str, cancel_ids: Iterable[str]) -> dict[str, CancelCause]:
         """Cancel id → cause. Raises BrokerUnavailable."""
         wanted = list(cancel_ids)
-        unknown = [one for one in wanted if one not in self._known]
-        operations = await asyncio.gather(*(self._claims.operation(run_id, one) for one in unknown))
-        learned = {one: cause_of(one, operation) for one, operation in zip(unknown, operations, strict=True)}
+        learned = {one: cause_of(one, found) for one, found in (await _answers(self._ask(run_id, wanted))).items()}
         causes = {one: learned.get(one) or self._known[one] for one in wanted}
         self._keep(learned)
         return causes
+
+    def _ask(self, run_id: str, cancel_ids: Iterable[str]) -> Asked:
+        return {one: self._claims.operation_text(run_id, one) for one in cancel_ids if one not in self._known}
+
+    async def _learn(self, asked: Asked) -> None:
+        self._keep({one: cause_of(one, found) for one, found in (await _answers(asked)).items() if found})
 
     def _keep(self, causes: dict[str, CancelCause]) -> None:
         self._known.update(causes)
         while len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
+
+
+async def _answers(asked: Asked) -> dict[str, OperationRecord | None]:
+    if not asked:
+        return {}
+    texts = await asyncio.gather(*asked.values())
+    return {one: OperationRecord.parse(one, text) if text else None for one, text in zip(asked, texts, strict=True)}
 
 
 def cause_of(cancel_id: str, operation: OperationRecord | None) -> CancelCause:

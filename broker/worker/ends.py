@@ -28,22 +28,27 @@ class Ending(NamedTuple):
     """One end under way: `answer` belongs to the loop of `home`, to the listener's where that is None."""
 
     held: Held
-    end: End
+    outcome: Outcome
     answer: asyncio.Future[str]
     home: Mailbox | None
+
+    @property
+    def end(self) -> End:
+        """What is said of it."""
+        return End(self.held.execution_id, self.held.start, *self.outcome)
 
 
 class Ends:
     """Says the ends of one worker process, for ever trying; lives on the listener's loop.
 
-    `note` is called with each end that was written down, `release` for each that is through, written down or not.
+    `note` is called with each outcome that was written down, `release` for each that is through, written down or not.
     """
 
     def __init__(
         self,
         claims: Claims,
         holder: Holder,
-        note: Callable[[Held, End], None],
+        note: Callable[[Held, Outcome], None],
         release: Callable[[Held], Awaitable[None]],
     ) -> None:
         self._claims = claims
@@ -57,7 +62,7 @@ class Ends:
         """Queues one end; `answer` gets the code of finish.lua. What comes while a call is under way joins the next."""
         held.ended = True
         held.received_due = False
-        ending = Ending(held, End(held.execution_id, held.start, *outcome), answer, home)
+        ending = Ending(held, outcome, answer, home)
         waiting = self._waiting.get(held.run_id)
         if waiting is None:
             waiting = self._waiting[held.run_id] = []
@@ -85,8 +90,8 @@ class Ends:
 
     async def _say_chunk(self, run_id: str, chunk: Sequence[Ending]) -> None:
         try:
-            for ending in chunk:
-                await signals.reached("worker.ending", ending.end.execution_id)
+            for ending in chunk if signals.watched() else ():
+                await signals.reached("worker.ending", ending.held.execution_id)
             ends = [ending.end for ending in chunk]
             codes = await self._claims.finish_chunk(run_id, self._holder, ends, patience_s=FOR_EVER)
         except StoreRefused:
@@ -116,7 +121,7 @@ class Ends:
         for at, ending in enumerate(chunk):
             word = said if isinstance(said, BaseException) else said[at]
             if isinstance(word, str):
-                self._note(ending.held, ending.end)
+                self._note(ending.held, ending.outcome)
             await self._release(ending.held)
             answers[ending.home].append((ending.answer, word))
         for home, known in answers.items():

@@ -29,6 +29,7 @@ from broker.protocol.states import Disposition
 from broker.worker.ghosts import FENCED
 from broker.worker.held import Held
 from broker.worker.listener import Listener
+from broker.worker.mailbox import Mailbox
 from broker.worker.outcome import NEVER_RAN, Outcome, outcome_of
 from broker.worker.starting import refusal
 
@@ -70,6 +71,7 @@ class HeldExecution:
         self._cause: CancelCause | None = None
         self._forced = False
         self._task: asyncio.Task[object] | None = None
+        self._home: Mailbox | None = None
         self._delivered = 0
         self._again: asyncio.TimerHandle | None = None
         self._shields: list[float] = []
@@ -168,6 +170,7 @@ class HeldExecution:
             raise RuntimeError("`async with` needs a task; use `with` in a thread")
         self._begin()
         self._loop, self._task, self._cancelling_before = asyncio.get_running_loop(), task, task.cancelling()
+        self._home = self._listener.mailbox_of(self._loop)
         try:
             await self._listener.ask(self._hold())
         except BaseException as error:
@@ -239,8 +242,9 @@ class HeldExecution:
             self._again.cancel()
         if self._task is None or not self._delivered:
             return False
-        left = [self._task.uncancel() for _ in range(self._delivered)]
-        return left[-1] <= self._cancelling_before
+        for _ in range(self._delivered):
+            self._task.uncancel()
+        return self._task.cancelling() <= self._cancelling_before
 
     def ended_with(self, outcome: Outcome) -> None:
         """What is to be reported, where the block cannot know it: how a process ended."""
@@ -261,8 +265,8 @@ class HeldExecution:
     def _post(self, call: Callable[[], object]) -> None:
         """Runs it where cancels are delivered: on the task's loop, for a thread on the listener's."""
         try:
-            if self._task is not None:
-                self._listener.mailbox_of(self._loop).post(call)
+            if self._home is not None:
+                self._home.post(call)
             else:
                 self._listener.post_call(call)
         except RuntimeError:
@@ -302,6 +306,8 @@ class HeldExecution:
         if self._refusal is not None:
             self._say(Disposition.REFUSED, self._refusal)
             return True
+        if not self._shields:
+            return False
         left_s = self._shielded_for()
         if left_s <= 0:
             return False
@@ -318,9 +324,8 @@ class HeldExecution:
 
     def _call_back(self) -> None:
         """Each callback once. A thread that has one has looked: it may end because of what that does."""
-        loop = asyncio.get_running_loop()
         while self._callbacks and self._cause is not None:
-            callback = self._callbacks.pop(0)
+            loop, callback = asyncio.get_running_loop(), self._callbacks.pop(0)
             if self._task is not None:
                 loop.call_soon(callback, self._cause)
             else:
@@ -343,8 +348,9 @@ class HeldExecution:
 
     async def _finish(self, outcome: Outcome) -> None:
         """Waits until the end is recorded, but not longer than the time-out: then the listener goes on alone."""
+        assert self._home is not None  # noqa: S101 - `__aenter__` has set it
         try:
-            self._note(await self._listener.end(self._held, outcome))
+            self._note(await self._listener.end(self._held, outcome, self._home))
         except (TimeoutError, BrokerUnavailable):
             log.warning(EXECUTION_FINISH_DELAYED, execution_id=self.execution_id, status=outcome.status)
 

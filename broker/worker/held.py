@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from broker.errors import CancelCause
@@ -28,6 +29,7 @@ class Held:
     parent_execution_id: str
     reasoner_id: str
     fire: Callable[[CancelCause, bool], None]
+    channel: str = ""
     start: int = 0
     seq: int = 0
     confirmed: bool = False
@@ -44,12 +46,18 @@ class Held:
 
         A cooperative intent after a forced one is a repeat, too: it must not interrupt the forced cleanup.
         """
-        known = {(self.start, intent.cancel_id, True), (self.start, intent.cancel_id, intent.force)}
-        if known & self.applied:
+        start, cancel_id, force = self.start, intent.cancel_id, intent.force
+        if (start, cancel_id, True) in self.applied or (start, cancel_id, force) in self.applied:
             return False
-        self.applied |= {(self.start, intent.cancel_id, intent.force)}
+        self.applied = _with(self.applied, (start, cancel_id, force))
         return True
 
     def next_seq(self) -> int:
         self.seq += 1
         return self.seq
+
+
+@lru_cache(maxsize=256)
+def _with(applied: frozenset[Applied], one: Applied) -> frozenset[Applied]:
+    """One set for all that the same cancel tells: thousands of equal ones are work for the garbage collector."""
+    return applied | {one}

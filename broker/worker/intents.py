@@ -112,12 +112,17 @@ class Intents:
     async def _read(self, by_run: Mapping[str, list[str]], named: Sequence[str] = ()) -> None:
         """The operations that messages named are read in the same round trip: their intents mostly say the same."""
         for run_id, ids in by_run.items():
-            found, _ = await asyncio.gather(self._claims.intents(run_id, ids), self._causes.learn(run_id, named))
+            learning = self._causes.learn(run_id, named)
+            try:
+                found = await self._claims.intents(run_id, ids)
+            finally:
+                await learning
             causes = await self._causes.of(run_id, {intent.cancel_id for intent in found.values()})
             for execution_id, intent in found.items():
                 if held := self._held.get(execution_id):
                     self._apply(held, intent, causes[intent.cancel_id])
-                    await signals.reached("worker.applied", execution_id)
+                    if signals.watched():
+                        await signals.reached("worker.applied", execution_id)
 
     def begin(self, held: Held, start: int) -> None:
         """The claim is ours: what was heard before it is applied now."""

@@ -130,16 +130,16 @@ class Listener:
         if not held.ended:
             self._acks.say(held, *held.said)
 
-    def end(self, held: Held, outcome: Outcome) -> asyncio.Future[str]:
-        """Records the end, for ever trying. The future has the code of it, a TimeoutError where Redis takes its time,
-        or BrokerUnavailable where it was not recorded. Raises BrokerUnavailable where the listener is not running.
+    def end(self, held: Held, outcome: Outcome, home: Mailbox) -> asyncio.Future[str]:
+        """Records the end, for ever trying; `home` is the mailbox of the loop that this is called on.
+
+        The future has the code of it, a TimeoutError where Redis takes its time, or BrokerUnavailable where it was
+        not recorded. Raises BrokerUnavailable where the listener is not running.
         """
         mailbox = self._running_mailbox()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[str] = loop.create_future()
-        home = self.mailbox_of(loop)
+        answer: asyncio.Future[str] = home.loop.create_future()
         home.wait_at_most(answer, self.settings.timeout_s)
-        mailbox.post(lambda: self._ends.say(held, outcome, answer, home))
+        mailbox.post(partial(self._ends.say, held, outcome, answer, home))
         return answer
 
     def _running_mailbox(self) -> Mailbox:
@@ -271,8 +271,8 @@ class Listener:
         if self.fenced:
             raise Fenced(f"a newer process runs as {self.settings.worker_id}; this one starts nothing any more")
         held.holding = asyncio.current_task()
-        channel = self._keys.cancel_channel(held.run_id, held.execution_id)
-        self.held[held.execution_id] = self._channels[channel] = held
+        held.channel = self._keys.cancel_channel(held.run_id, held.execution_id)
+        self.held[held.execution_id] = self._channels[held.channel] = held
         try:
             await self._subscribe_and_index(held)
             await signals.reached("worker.confirmed", held.execution_id)
@@ -295,10 +295,9 @@ class Listener:
         return answer
 
     async def _subscribe_and_index(self, held: Held) -> None:
-        channel = self._keys.cancel_channel(held.run_id, held.execution_id)
         noted = self._claims.note(held.run_id, held.execution_id)
         try:
-            await self._subscriptions.subscribe(channel, self._hear, self.settings.timeout_s)
+            await self._subscriptions.subscribe(held.channel, self._hear, self.settings.timeout_s)
         finally:
             known = await noted
         if known not in (None, held.run_id):
@@ -325,10 +324,9 @@ class Listener:
 
     async def _release(self, held: Held) -> None:
         held.ended = True
-        channel = self._keys.cancel_channel(held.run_id, held.execution_id)
         self.held.pop(held.execution_id, None)
-        self._channels.pop(channel, None)
-        await self._subscriptions.unsubscribe(channel)
+        self._channels.pop(held.channel, None)
+        await self._subscriptions.unsubscribe(held.channel)
 
     # --- hearing ----------------------------------------------------------------------------------
 

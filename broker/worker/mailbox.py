@@ -19,7 +19,7 @@ class Mailbox:
     """Calls into `loop`, from any thread, run there in the order in which they were posted."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
         self._patiences: dict[float, Patience] = {}
@@ -30,7 +30,7 @@ class Mailbox:
         self._calls.append(call)
         if not self._woken:
             self._woken = True
-            self._loop.call_soon_threadsafe(self.empty)
+            self.loop.call_soon_threadsafe(self.empty)
 
     def post_if_open(self, call: Callable[[], object]) -> None:
         """The same for an answer: where the loop is closed nobody waits for it any more."""
@@ -55,4 +55,4 @@ class Mailbox:
                 raise
             except BaseException as error:  # noqa: BLE001 - as the loop does with its own calls
                 context = {"message": f"a call into this loop failed: {call!r}", "exception": error}
-                self._loop.call_exception_handler(context)
+                self.loop.call_exception_handler(context)

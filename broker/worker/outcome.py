@@ -21,6 +21,7 @@ class Outcome(NamedTuple):
 
 
 NEVER_RAN = Outcome("cancelled", Disposition.STOPPED, "cancelled before its first line")
+STOPPED = Outcome("cancelled", Disposition.STOPPED)
 
 
 def outcome_of(execution_id: str, error: BaseException | None, *, delivered: bool, seen: bool) -> Outcome:
@@ -30,9 +31,11 @@ def outcome_of(execution_id: str, error: BaseException | None, *, delivered: boo
     that then returns has stopped, a coroutine that returns has swallowed its cancel.
     """
     if error is None:
-        return Outcome("cancelled", Disposition.STOPPED) if seen else Outcome("succeeded", Disposition.ENDED_ITSELF)
+        return STOPPED if seen else Outcome("succeeded", Disposition.ENDED_ITSELF)
+    if isinstance(error, asyncio.CancelledError) and (delivered or seen):
+        return STOPPED
     if isinstance(error, ExecutionCancelled) and error.execution_id == execution_id:
-        return Outcome("cancelled", Disposition.STOPPED)  # what `raise_if_cancelled` raised: it looked, and went
+        return STOPPED  # what `raise_if_cancelled` raised: it looked, and went
     because = seen or (delivered and any(isinstance(one, asyncio.CancelledError) for one in _history(error)))
     disposition = Disposition.STOPPED if because else Disposition.ENDED_ITSELF
     if isinstance(error, asyncio.CancelledError):

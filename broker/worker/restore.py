@@ -15,6 +15,7 @@ from broker.observe.log import get_logger
 from broker.store.claims import Claim, Claims, End, Holder
 from broker.store.operations import CHUNK
 from broker.worker.held import Held
+from broker.worker.outcome import Outcome
 
 log = get_logger("broker.worker")
 
@@ -30,6 +31,10 @@ class Ended(NamedTuple):
     run_id: str
     claim: Claim
     end: End
+
+
+Kept = tuple[float, str, str, str, str, int, str, str, str]
+"""The same, flat: the garbage collector takes no notice of a plain tuple of text and numbers, but of a record."""
 
 
 class Restorer:
@@ -51,17 +56,17 @@ class Restorer:
         self._held = held
         self._found = found
         self._superseded = superseded
-        self._ended: deque[Ended] = deque(maxlen=KEPT_ENDS)
+        self._ended: deque[Kept] = deque(maxlen=KEPT_ENDS)
         self._restoring: asyncio.Task[None] | None = None
         self._saying: dict[str, asyncio.Event] = {}
         self.losses = 0
 
-    def note_end(self, held: Held, end: End) -> None:
+    def note_end(self, held: Held, outcome: Outcome) -> None:
         """An end was written down: kept in case that Redis forgets it."""
         now = asyncio.get_running_loop().time()
-        while self._ended and now - self._ended[0].at > KEPT_S:
+        while self._ended and now - self._ended[0][0] > KEPT_S:
             self._ended.popleft()
-        self._ended.append(Ended(now, held.run_id, _claim(held), end))
+        self._ended.append((now, held.run_id, *_claim(held), outcome.status, outcome.disposition.value, outcome.detail))
 
     def server_changed(self) -> None:
         """Another server process answers; called before any command is sent there."""
@@ -108,7 +113,7 @@ class Restorer:
 
     def _recent(self) -> list[Ended]:
         now = asyncio.get_running_loop().time()
-        return [one for one in self._ended if now - one.at <= KEPT_S]
+        return [_ended(one) for one in self._ended if now - one[0] <= KEPT_S]
 
     async def restore(self, held: Sequence[Held]) -> None:
         """Claims these again; what was replaced meanwhile ends. Raises BrokerUnavailable and StoreRefused."""
@@ -151,6 +156,11 @@ async def _all(calls: Iterable[Awaitable[object]]) -> None:
     for answer in await asyncio.gather(*calls, return_exceptions=True):
         if isinstance(answer, BaseException):
             raise answer
+
+
+def _ended(kept: Kept) -> Ended:
+    at, run_id, execution_id, parent, reasoner, start, *outcome = kept
+    return Ended(at, run_id, Claim(execution_id, parent, reasoner, start), End(execution_id, start, *outcome))
 
 
 def _claim(held: Held) -> Claim:

@@ -11,10 +11,11 @@ import pytest
 import broker
 from broker.cancel import reassert
 from broker.protocol.records import OperationRecord
-from broker.protocol.states import Scope
-from broker.store.claims import Claim, End, Holder
+from broker.protocol.states import Disposition, Scope
+from broker.store.claims import Claim, Holder
 from broker.store.operations import Asserted, CancelTerms
 from broker.worker.held import Held
+from broker.worker.outcome import Outcome
 from broker.worker.restore import Restorer
 from tests.support.fleet import RUN, Body, Fleet, open_fleet
 from tests.support.observer import observing
@@ -239,7 +240,7 @@ async def test_t08_the_end_of_a_claim_is_not_said_again_of_what_is_held_again(pa
     held: dict[str, Held] = {}
     restorer = Restorer(parts.claims, HOLDER, "", held, found=nothing, superseded=nothing)
     for one in ("x", "y"):
-        restorer.note_end(Held(RUN, one, "", "", nothing, start=1), End(one, 1, "queued", "ended_itself"))
+        restorer.note_end(Held(RUN, one, "", "", nothing, start=1), Outcome("queued", Disposition.ENDED_ITSELF))
     answer = await parts.start(RUN, "x")
     assert (answer.code, answer.start) == ("claimed", 1)
     held["x"] = Held(RUN, "x", "", "", nothing)  # that answer is under way
