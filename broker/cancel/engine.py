@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from broker.cancel.ahead import OPENER, Ahead, open_and_tell
+from broker.cancel.ahead import OPENER, Ahead, list_open_and_tell
 from broker.cancel.follow import AckFeed, Follower
 from broker.cancel.lease import keeping_lease
 from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_code
@@ -148,10 +148,7 @@ class Engine:
 
     async def _list_and_gate(self, run_id: str, terms: CancelTerms) -> tuple[Opened, Ahead | None]:
         """On the work list before the gate closes, so that nobody needs this process to resume it."""
-        cancel_id = new_cancel_id()
-        listed_at_us = await self._operations.enlist(run_id, cancel_id)
-        await signals.reached("cancel.listed", cancel_id)
-        opened, ahead = await open_and_tell(self._operations, self._survey, run_id, cancel_id, terms, listed_at_us)
+        opened, ahead = await list_open_and_tell(self._operations, self._survey, run_id, new_cancel_id(), terms)
         if not opened.repeated:
             self.memory.remember(run_id, opened.operation, terms)
             log.info(

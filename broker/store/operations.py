@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from broker.store.backend import Backend
 LEASE_US = 5_000_000
 CHUNK = 100  # executions a script call: holds Redis 1.5 to 2 ms (trap T48)
 OPEN_WITHIN_US = 360_000_000  # every open operation is due again within this; settled ones seldom are
+CLOCK_KNOWN_S = 10.0  # this long after Redis last said its time it is worked out here
 SETTLED_AGAIN_US = 3_600_000_000  # what is settled is due again this long after each look
 CHUNKS_IN_FLIGHT = 8  # about 16 ms of Redis: enough to keep it busy, short enough for others to get in
 
@@ -98,6 +100,7 @@ class Operations:
     def __init__(self, backend: Backend, driver: str) -> None:
         self._backend = backend
         self.driver = driver
+        self._clock: tuple[int, float] | None = None
 
     async def enlist(self, run_id: str, cancel_id: str) -> str:
         """Puts the operation on the work list; answers the Redis time of it, in microseconds."""
@@ -107,7 +110,27 @@ class Operations:
             entry=f"{run_id}|{cancel_id}",
             delay_us=str(LEASE_US),
         )
+        self._heard_time(int(answer))
         return str(answer)
+
+    async def enlist_since(self, run_id: str, cancel_id: str, since_us: int) -> None:
+        """The same for who already knows a time that has passed (`passed_us`): no script that may be missing, so it
+        stands before what is asked for right behind it, whatever Redis has forgotten."""
+        await self.reschedule(run_id, cancel_id, since_us + LEASE_US)
+
+    def passed_us(self) -> int | None:
+        """A time that Redis's clock has passed, in microseconds, a moment ago; None where that is not known.
+
+        What Redis said last, and the time since it came here: what is asked for now is done after that.
+        """
+        if self._clock is None:
+            return None
+        said_us, heard_at = self._clock
+        since_s = time.monotonic() - heard_at
+        return said_us + int(since_s * 1e6) if since_s < CLOCK_KNOWN_S else None
+
+    def _heard_time(self, now_us: int) -> None:
+        self._clock = now_us, time.monotonic()
 
     async def open(
         self, run_id: str, cancel_id: str, terms: CancelTerms, listed_at_us: str, asserted: Asserted | None = None
@@ -133,6 +156,8 @@ class Operations:
             driver=self.driver,
             lease_us="0" if asserted else str(LEASE_US),
         )
+        if code == "listing_expired":
+            self._clock = None  # it may be what was wrong
         if code not in ("opened", "repeat"):
             await self.drop(run_id, cancel_id)
             _raise_refusal(code, answer, run_id, terms)
@@ -283,7 +308,9 @@ class Operations:
     async def now_us(self) -> int:
         """Redis time in microseconds: the one clock."""
         seconds, microseconds = await self._backend.commands.command("TIME")
-        return int(seconds) * 1_000_000 + int(microseconds)
+        now_us = int(seconds) * 1_000_000 + int(microseconds)
+        self._heard_time(now_us)
+        return now_us
 
 
 def new_cancel_id() -> str:
