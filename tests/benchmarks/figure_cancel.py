@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ import broker
 from tests.benchmarks.forest import ParentOf, execution_id, parent_id, share
 from tests.benchmarks.harness import Link, process
 from tests.benchmarks.percentile import spread_ms
+from tests.benchmarks.process_cost import Spent
+from tests.benchmarks.redis_process import redis_pid
 from tests.benchmarks.slow_scripts import watching_scripts
 
 WORKERS = 2
@@ -19,7 +22,8 @@ HELD_S = 600.0
 
 
 async def measure(url: str, executions: int, parent_of: ParentOf = parent_id) -> dict[str, float]:
-    """Milliseconds from the call until the last body has stopped, and until the caller knows. A false report fails."""
+    """Milliseconds from the call until the last body has stopped, and until the caller knows; microseconds of processor
+    time for each execution. A false report fails."""
     run = f"run-{executions}"
     async with contextlib.AsyncExitStack() as stack:
         b = await stack.enter_async_context(broker.connect(url))
@@ -30,9 +34,12 @@ async def measure(url: str, executions: int, parent_of: ParentOf = parent_id) ->
         for worker in workers:
             await worker.receive(HELD_S)
 
+        pids = {"broker": [os.getpid()], "redis": [await redis_pid(url)], "workers": [worker.pid for worker in workers]}
+        spent = Spent(pids)
         called_ns = time.monotonic_ns()
         report = await b.cancel_run(run, reason="benchmark", requested_by="ops@example", wait=PATIENCE_S)
         known_ns = time.monotonic_ns()
+        spent_us = spent.per_us(executions)
 
         if report.state != "settled" or report.still_running:
             raise RuntimeError(f"{report.state}, still running: {report.still_running[:3]}")
@@ -40,7 +47,7 @@ async def measure(url: str, executions: int, parent_of: ParentOf = parent_id) ->
         longest_ms = await scripts.longest_ms()
     if len(stops_ns) != executions:
         raise RuntimeError(f"{len(stops_ns)} of {executions} bodies were cancelled")
-    return {**_times_ms(called_ns, known_ns, stops_ns), "longest_script": longest_ms}
+    return {**_times_ms(called_ns, known_ns, stops_ns), "longest_script": longest_ms, **spent_us}
 
 
 def _times_ms(called_ns: int, known_ns: int, stops_ns: Sequence[int]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """F2, the fan-out: read the tree, walk it, tell in Lua calls of 100, until all acks are in. Bare redis-py."""
 
 import contextlib
+import os
 import time
 from collections import defaultdict
 from typing import Any
@@ -10,6 +11,8 @@ from redis.asyncio import Redis
 from tests.benchmarks.floor_fanout_worker import ACK_EVENTS, EXECUTIONS, answer, channel
 from tests.benchmarks.forest import execution_id, parent_id
 from tests.benchmarks.harness import process
+from tests.benchmarks.process_cost import Spent
+from tests.benchmarks.redis_process import redis_pid
 from tests.benchmarks.slow_scripts import watching_scripts
 
 WORKERS = 2
@@ -48,12 +51,15 @@ async def measure(url: str, executions: int) -> dict[str, float]:
         scripts = await stack.enter_async_context(watching_scripts(url))
         tell = await client.script_load(TELL)
         starting = [process(answer, url, executions, worker, WORKERS) for worker in range(WORKERS)]
-        for worker in [await stack.enter_async_context(context) for context in starting]:
+        workers = [await stack.enter_async_context(context) for context in starting]
+        for worker in workers:
             await worker.receive()
         acks = await stack.enter_async_context(client.pubsub())
         await acks.subscribe(ACK_EVENTS)
         await acks.parse_response()
 
+        pids = {"broker": [os.getpid()], "redis": [await redis_pid(url)], "workers": [worker.pid for worker in workers]}
+        spent = Spent(pids)
         begin = time.perf_counter()
         parents = await _read_parents(client)
         await _tell(client, tell, bottom_up(parents))
@@ -62,7 +68,8 @@ async def measure(url: str, executions: int) -> dict[str, float]:
             acknowledged += int(message["data"])
             if acknowledged == executions:
                 took_ms = (time.perf_counter() - begin) * 1_000
-                return {"confirmed": took_ms, "longest_script": await scripts.longest_ms()}
+                spent_us = spent.per_us(executions)
+                return {"confirmed": took_ms, "longest_script": await scripts.longest_ms(), **spent_us}
     raise RuntimeError(f"{acknowledged} of {executions} acks, then the connection ended")
 
 

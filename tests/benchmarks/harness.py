@@ -18,8 +18,9 @@ _SPAWN = multiprocessing.get_context("spawn")  # fork would copy the parent's ev
 class Link:
     """One end of a pipe, read by the event loop. `EOFError` from `receive` means that the other process is gone."""
 
-    def __init__(self, connection: "Connection[Any, Any]") -> None:
+    def __init__(self, connection: "Connection[Any, Any]", pid: int) -> None:
         self._connection = connection
+        self.pid = pid  # of the process at the other end
 
     def send(self, message: object) -> None:
         self._connection.send(message)
@@ -52,7 +53,8 @@ async def process(role: Role, *arguments: object) -> AsyncIterator[Link]:
     child = _SPAWN.Process(target=_child, args=(theirs, role, arguments), daemon=True)
     child.start()
     theirs.close()
-    link = Link(ours)
+    assert child.pid is not None
+    link = Link(ours, child.pid)
     try:
         yield link
     finally:
@@ -67,7 +69,7 @@ async def process(role: Role, *arguments: object) -> AsyncIterator[Link]:
 def _child(connection: "Connection[Any, Any]", role: Role, arguments: tuple[object, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides who ends when
     with contextlib.suppress(EOFError, BrokenPipeError):
-        asyncio.run(_run(Link(connection), role, arguments))
+        asyncio.run(_run(Link(connection, os.getppid()), role, arguments))
 
 
 async def _run(link: Link, role: Role, arguments: tuple[object, ...]) -> None:

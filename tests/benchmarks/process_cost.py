@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,3 +40,19 @@ class Usage:
     def percent_since(self) -> float:
         """Percent of one core from then until now."""
         return (cpu_s(self.pid) - self.cpu_s) / (time.monotonic() - self.at_s) * 100
+
+
+class Spent:
+    """Processor time of some processes, by what they are, from when this is made: few cores have that to share."""
+
+    def __init__(self, pids: Mapping[str, Sequence[int]]) -> None:
+        self._pids = pids
+        self._before = self._now()
+
+    def per_us(self, number: int) -> dict[str, float]:
+        """Microseconds for each of `number`: `cpu`, and its parts as `cpu_<what>`."""
+        spent = {what: (after_s - self._before[what]) * 1e6 / number for what, after_s in self._now().items()}
+        return {"cpu": sum(spent.values()), **{f"cpu_{what}": us for what, us in spent.items()}}
+
+    def _now(self) -> dict[str, float]:
+        return {what: sum(map(cpu_s, pids)) for what, pids in self._pids.items()}
