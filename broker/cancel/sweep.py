@@ -33,6 +33,8 @@ SECOND_US = 1_000_000
 GIVEN_UP_US = 300 * SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
 LONGEST_PAUSE_US = 60 * SECOND_US
+AT_ONCE = 1_000  # executions that have answered within the first pause, where their workers live
+ANSWER_US = 200  # for each one more; measured: 150 to 450 on two cores that everything shares
 LONGEST_LOOK_US = 15 * SECOND_US  # a heart that has stopped, and a process that has replaced one, are seen by looking
 
 
@@ -135,8 +137,8 @@ class Sweep:
 
     async def _redeliver(self, run_id: str, operation: OperationRecord, unsettled: Unsettled, now_us: int) -> int:
         intents = await self._claims.intents(run_id, unsettled.records)
-        forcing = _is_forcing(operation, now_us)
-        due_us = {one: _due_us(intent, heard=unsettled.is_heard(one)) for one, intent in intents.items()}
+        forcing, crowd_us = _is_forcing(operation, now_us), crowd_pause_us(len(unsettled.records))
+        due_us = {one: crowd_us + _due_us(intent, heard=unsettled.is_heard(one)) for one, intent in intents.items()}
         due = [one for one, intent in intents.items() if due_us[one] <= now_us or (forcing and not intent.force)]
         for at in range(0, len(due), CHUNK):
             await self._operations.redeliver(run_id, operation, due[at : at + CHUNK], force=forcing)
@@ -144,7 +146,7 @@ class Sweep:
         await signals.reached("sweep.redelivered", f"{operation.cancel_id}:{len(due)}")
         for one in due:
             told = intents[one]._replace(attempt=intents[one].attempt + 1)
-            due_us[one] = _due_us(told, heard=unsettled.is_heard(one))
+            due_us[one] = crowd_us + _due_us(told, heard=unsettled.is_heard(one))
         return now_us + _next_look_us(operation, due_us.values(), now_us)
 
 
@@ -171,6 +173,15 @@ def told_for_us(attempt: int) -> int:
         sum(min(SECOND_US << n, LONGEST_PAUSE_US) for n in range(min(attempt, 7)))
         + max(0, attempt - 7) * LONGEST_PAUSE_US
     )
+
+
+def crowd_pause_us(unsettled: int) -> int:
+    """Longer for each while many have yet to answer: they were told a moment ago, and stand in a queue.
+
+    To tell a hundred thousand again while their workers are at it is to make them answer twice. As they settle the
+    pause goes, and a message that was lost is found by its worker's poll meanwhile.
+    """
+    return min(max(0, unsettled - AT_ONCE) * ANSWER_US, LONGEST_PAUSE_US)
 
 
 def _next_look_us(operation: OperationRecord, due_us: Iterable[int], now_us: int) -> int:

@@ -12,6 +12,7 @@ import redis
 
 import broker
 from broker import Execution
+from broker.cancel.sweep import crowd_pause_us
 from broker.errors import StoreRefused
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Scope
@@ -513,6 +514,30 @@ async def test_what_is_not_settled_is_told_again_under_the_same_cancel_id(
     assert (await b.report(RUN)).still_running[0].attempts == 3
     operation = await parts.operation(RUN, report.cancel_id)
     assert await parts.operations.redeliver(RUN, operation, ["done"]) == 0, "settled since it was read"
+
+
+@pytest.mark.usefixtures("always_due")
+async def test_a_crowd_that_has_yet_to_answer_is_not_told_again_until_it_has_thinned(
+    b: broker.Broker, parts: Parts, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.cancel.sweep.AT_ONCE", 2)
+    monkeypatch.setattr("broker.cancel.sweep.ANSWER_US", 60 * SECOND_US)
+    await register_tree(b, "running")
+    report = await b.cancel_run(RUN)
+    await parts.sweep_now(RUN, report.cancel_id)
+    assert_each_once([one.execution_id for one in await observer.messages()], TREE)
+    for one in TREE[:3]:
+        assert await parts.claims.report_status(RUN, one, "done") == "settled"
+    await parts.sweep_now(RUN, report.cancel_id)
+    again = [one.execution_id for one in await observer.messages()][len(TREE) :]
+    assert sorted(again) == sorted(TREE[3:])
+
+
+@pytest.mark.parametrize(
+    ("unsettled", "pause_us"), [(1_000, 0), (1_001, 200), (10_000, 1_800_000), (10**6, 60_000_000)]
+)
+def test_the_pause_of_a_crowd_grows_with_it_and_has_an_end(unsettled: int, pause_us: int) -> None:
+    assert crowd_pause_us(unsettled) == pause_us
 
 
 @pytest.mark.usefixtures("always_due")
