@@ -23,6 +23,8 @@ REMARKS = frozenset({"overdue", "given_up"})
 
 def escape(text: str) -> str:
     """Makes free text safe as a field of a compact record."""
+    if not text or text.isidentifier():  # most are a status: nothing to look for
+        return text
     for plain, escaped in _ESCAPES:
         text = text.replace(plain, escaped)
     return text

@@ -25,6 +25,7 @@ from broker.worker.held import Held
 log = get_logger("broker.worker")
 
 RECEIVED_AFTER_S = 0.05  # PROTOCOL: `received` is worth a message only where stopping takes longer
+CROWD_S = 0.0001  # longer for each that is stopping already: to say of thousands that they stop makes them stop later
 
 NAMED_READ = 16  # operations that messages name, read with the intents; what is left over costs a round trip
 
@@ -43,6 +44,7 @@ class Intents:
         self._named: set[str] = set()
         self._seen_epochs: dict[str, str] = {}
         self._silent: deque[tuple[float, Held]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def hear(self, payload: bytes) -> None:
         """Push."""
@@ -150,17 +152,22 @@ class Intents:
         """One timer for all: thousands are handed over at once, and nearly all of them have ended by then."""
         held.received_due = True
         loop = asyncio.get_running_loop()
-        self._silent.append((loop.time() + RECEIVED_AFTER_S, held))
-        if len(self._silent) == 1:
-            loop.call_later(RECEIVED_AFTER_S, self._say_received)
+        self._drop_what_has_left()
+        self._silent.append((loop.time() + RECEIVED_AFTER_S + CROWD_S * len(self._silent), held))
+        if self._timer is None:
+            self._timer = loop.call_at(self._silent[0][0], self._say_received)
 
     def _say_received(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._drop_what_has_left()
         while self._silent and self._silent[0][0] <= now:
             _, held = self._silent.popleft()
             if held.received_due and not held.left:
                 self._acks.say(held, *held.said)
             held.received_due = False
-        if self._silent:
-            loop.call_at(self._silent[0][0], self._say_received)
+        self._timer = loop.call_at(self._silent[0][0], self._say_received) if self._silent else None
+
+    def _drop_what_has_left(self) -> None:
+        while self._silent and self._silent[0][1].left:
+            self._silent.popleft()[1].received_due = False

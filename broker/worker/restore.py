@@ -66,7 +66,9 @@ class Restorer:
         now = asyncio.get_running_loop().time()
         while self._ended and now - self._ended[0][0] > KEPT_S:
             self._ended.popleft()
-        self._ended.append((now, held.run_id, *_claim(held), outcome.status, outcome.disposition.value, outcome.detail))
+        status, disposition, detail = outcome
+        who = (held.run_id, held.execution_id, held.parent_execution_id, held.reasoner_id, held.start)
+        self._ended.append((now, *who, status, disposition.value, detail))
 
     def server_changed(self) -> None:
         """Another server process answers; called before any command is sent there."""

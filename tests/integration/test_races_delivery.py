@@ -82,6 +82,29 @@ async def test_cancelled_between_start_and_the_first_line(redis_url: str) -> Non
         assert (report.state, report.dispositions) == ("settled", {"stopped": 1})
 
 
+async def test_in_a_crowd_all_that_go_on_are_said_to_be_stopping_and_those_that_ended_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pause before `received` grows with the crowd; who has ended meanwhile holds up nobody."""
+    monkeypatch.setattr("broker.worker.intents.CROWD_S", 0.05)
+    async with open_fleet(redis_url) as fleet:
+        quick = [await fleet.body(f"quick-{number}").begun() for number in range(3)]
+        slow = [await fleet.body(f"slow-{number}", cleanup).begun() for number in range(3)]
+        await fleet.control.cancel_run(RUN)
+        for body in slow:
+            await fleet.until_cause(body.execution.execution_id, "stopping")
+        for body in quick:
+            await body.end()
+            ended = await fleet.settled_ack(body.execution.execution_id)
+            assert (ended.disposition, ended.seq) == ("stopped", "0"), "its end was all that was said of it"
+        for body in slow:
+            ack = await fleet.parts.ack_of(RUN, body.execution.execution_id)
+            assert ack is not None
+            assert (ack.disposition, ack.seq) == ("received", "1")
+            body.go_on.set()
+            await body.end()
+
+
 async def test_t10_cancelled_again_during_cleanup(redis_url: str) -> None:
     """A redelivered message is acked again, and does not interrupt the cleanup."""
     async with open_fleet(redis_url) as fleet:
