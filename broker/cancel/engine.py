@@ -316,8 +316,9 @@ class Engine:
     async def _hand_over(self, run_id: str, operation: OperationRecord) -> None:
         """Told what could be told: settle if that was all, else the sweep goes on; nobody has to stay."""
         try:
-            code = await self._settler.settle(run_id, operation)
-            due_us = await self._operations.now_us() + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
+            settling = self._settler.settle(run_id, operation)
+            code, now_us = await asyncio.gather(settling, self._operations.now_us())
+            due_us = now_us + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
             await self._settler.leave(run_id, operation, due_us)
         except StoreRefused as error:  # its entry on the work list is due when the lease is over
             log.warning(CANCEL_HAND_OVER_FAILED, run_id=run_id, cancel_id=operation.cancel_id, error=str(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from broker.observe import signals
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Scope
@@ -36,13 +38,15 @@ class Settler:
         return await self._operations.settle(run_id, operation.cancel_id, seen.v)
 
     async def leave(self, run_id: str, operation: OperationRecord, due_us: int) -> None:
-        """Gives the lease back and says when the sweep is to look next.
+        """Gives the lease back and says when the sweep is to look next; in one round trip, and in this order.
 
-        Looks again afterwards: who reopened it meanwhile has set it due at once, and that was overwritten.
+        Looks again behind that: who reopened it meanwhile has set it due at once, and that was overwritten.
         """
-        await self._operations.lease(run_id, operation.cancel_id, operation.fence, lease_us=0)
         await signals.reached("cancel.leaving", operation.cancel_id)
-        await self._operations.reschedule(run_id, operation.cancel_id, due_us)
-        left = await self._reads.operation(run_id, operation.cancel_id)
+        _, _, left = await asyncio.gather(
+            self._operations.lease(run_id, operation.cancel_id, operation.fence, lease_us=0),
+            self._operations.reschedule(run_id, operation.cancel_id, due_us),
+            self._reads.operation(run_id, operation.cancel_id),
+        )
         if left is not None and (left.dirty or left.v != operation.v):
             await self._operations.reschedule(run_id, operation.cancel_id, 0)

@@ -43,6 +43,9 @@ class Groups(Generic[Key, Item, Answer]):
         try:
             while waiting:
                 everyone = [waiting.popleft() for _ in range(len(waiting))]
+                if len(everyone) <= self._limit:
+                    await self._send_group(key, everyone)
+                    continue
                 groups = [everyone[at : at + self._limit] for at in range(0, len(everyone), self._limit)]
                 await asyncio.gather(*(self._send_group(key, group) for group in groups))
         finally:

@@ -82,6 +82,9 @@ class Ends:
         try:
             while waiting:
                 everyone, waiting[:] = waiting[:], []
+                if len(everyone) <= CHUNK:
+                    await self._say_chunk(run_id, everyone)
+                    continue
                 chunks = [everyone[at : at + CHUNK] for at in range(0, len(everyone), CHUNK)]
                 await asyncio.gather(*(self._say_chunk(run_id, chunk) for chunk in chunks))
         finally:
