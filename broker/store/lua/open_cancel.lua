@@ -113,7 +113,7 @@ audit(asserted and 'asserted_again' or 'requested', id, target == '' and scope o
   asked.requested_by, asked.reason)
 if scope ~= 'run' and not e then
   if asserted then -- it was known, and may run: the cancel itself must not settle it
-    tell(target, new_execution('unknown', '', '', '', ''), id, operation, 'gate')
+    tell(target, new_execution('unknown', '', '', '', ''), new_message(id, operation, 'gate', '1', '0'))
   else
     never_start(target, new_execution('pending', '', '', '', ''), id)
   end

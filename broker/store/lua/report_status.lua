@@ -81,13 +81,14 @@ local function tell_again(execution_id, e, intent)
   local id = string.match(intent, '^[^|]*')
   forget_ack(execution_id)
   reopen_covering(execution_id, e, 'seen to start', reopened)
-  publish_cancel(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate', now_us, '2', '0')
+  publish_cancel(execution_id, e, new_message(id, read_operation(id) or FORGOTTEN, 'gate', '2', '0'), now_us)
   return 'reopened'
 end
 
 -- It runs under a closed gate: told at once, before any walk comes by.
 local function tell_at_gate(execution_id, e, covering)
-  tell(execution_id, e, covering[1], read_operation(covering[1]) or FORGOTTEN, 'gate')
+  local id = covering[1]
+  tell(execution_id, e, new_message(id, read_operation(id) or FORGOTTEN, 'gate', '1', '0'))
   reopen_covering(execution_id, e, 'seen to start', reopened)
 end
 
@@ -102,7 +103,7 @@ local function settle_with(execution_id, e, said, disposition, intent)
   e.slot, e.incarnation, e.stamp = '', '', said.stamp
   save_execution(execution_id, e)
   set_settled(execution_id)
-  count_end(ack, e.agent_node, disposition, intent)
+  count_end(ack.received_us, e.agent_node, disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, disposition)
   return 'settled'
@@ -114,7 +115,7 @@ local function gates_over_end(execution_id, e, said)
 end
 
 local function end_at_gate(execution_id, e, said, id)
-  save_intent(execution_id, e, id, now_us, '1', '0', '')
+  save_intent(execution_id, e, id, now_us, '1', '0')
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
   return settle_with(execution_id, e, said, 'ended_itself', get_field(intents_key, execution_id))

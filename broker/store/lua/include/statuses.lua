@@ -19,5 +19,5 @@ local function canonical(word)
 end
 
 local function is_terminal(word)
-  return TERMINAL[canonical(word)] == true
+  return TERMINAL[CANONICAL[word] or canonical(word)] == true
 end
