@@ -196,9 +196,9 @@ def lua_tables(include: str, *names: str) -> list[dict[str, Any]]:
 
 
 def test_the_words_of_lua_are_those_of_python() -> None:
-    canonical, terminal = lua_tables("statuses", "CANONICAL", "TERMINAL")
-    assert canonical == lua_words()
-    assert terminal == {status.value: True for status in Status if status.terminal}
+    aliases, terminal = lua_tables("statuses", "read_aliases()", "IS_TERMINAL")
+    assert {**aliases, **{word: word for word in terminal}} == lua_words()
+    assert terminal == {status.value: status.terminal for status in Status}
 
 
 def test_lua_reads_a_word_as_python_does() -> None:

@@ -101,5 +101,5 @@ for i = first_execution_id, #ARGV, 8 do
   answer[#answer + 1] = apply(ARGV[i], said)
 end
 notify(events, settle_operations(ended))
-keep_run({ run_key, acks_key, unsettled_key, open_cancels_key, workers_key, log_key })
+keep_run()
 return answer

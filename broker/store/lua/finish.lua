@@ -101,5 +101,5 @@ for i = first_execution_id, #ARGV, 5 do
   answer[#answer + 1] = finish(ARGV[i], said)
 end
 notify(events, settle_operations(ended))
-keep_run({ intents_key, acks_key, unsettled_key, log_key, workers_key })
+keep_run()
 return answer

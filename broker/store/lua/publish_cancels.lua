@@ -67,5 +67,5 @@ end
 if told then
   redis.call('HINCRBY', run_key, 'epoch', 1)
 end
-keep_run({ intents_key, unsettled_key, acks_key })
+keep_run()
 return answer

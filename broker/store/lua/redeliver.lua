@@ -40,5 +40,5 @@ end
 if force == '1' and published > 0 then
   redis.call('HINCRBY', run_key, 'epoch', 1)
 end
-keep_run({})
+keep_run()
 return { 'published', string.format('%.0f', published) }

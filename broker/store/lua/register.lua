@@ -16,5 +16,5 @@ for i = first_execution_id, #ARGV, 6 do
   said.reasoner, said.started_us = ARGV[i + 4], ARGV[i + 5]
   codes[#codes + 1] = (record(ARGV[i], said, reopened))
 end
-keep_run({ run_key, executions_key, missing_key, intents_key, acks_key, unsettled_key, log_key, open_cancels_key })
+keep_run()
 return { 'registered', codes, reopened }

@@ -307,7 +307,7 @@ end
 
 local function report(execution_id, said)
   said.word = canonical(said.status)
-  said.ends = TERMINAL[said.word] or (said.word == 'queued' and said.worker_id ~= '')
+  said.ends = IS_TERMINAL[said.word] or (said.word == 'queued' and said.worker_id ~= '')
   local occurred, ms, number = string.match(said.stamp, '^(%d+),(%d+),(%d+)$')
   said.occurred, said.ms, said.number = tonumber(occurred), tonumber(ms), tonumber(number)
   local e = read_execution(execution_id)
@@ -331,6 +331,5 @@ for i = first_execution_id, #ARGV, 10 do
     incarnation = ARGV[i + 8], start = ARGV[i + 9] })
 end
 notify(events, settle_operations(ended))
-keep_run({ run_key, executions_key, workers_key, missing_key, intents_key, acks_key, unsettled_key, log_key,
-  open_cancels_key })
+keep_run()
 return answer

@@ -79,6 +79,5 @@ for i = first_execution_id, #ARGV, 4 do
     started_us = '' }
   answer[#answer + 1] = restore(ARGV[i], said, ARGV[i + 3])
 end
-keep_run({ run_key, executions_key, workers_key, missing_key, intents_key, acks_key, unsettled_key, log_key,
-  open_cancels_key })
+keep_run()
 return answer

@@ -120,6 +120,5 @@ for i = first_execution_id, #ARGV, 4 do
 end
 note_lost(lost)
 notify(events, settle_operations(ended))
-keep_run({ run_key, executions_key, workers_key, log_key, missing_key, intents_key, acks_key, unsettled_key,
-  open_cancels_key })
+keep_run()
 return answer

@@ -52,6 +52,7 @@ local function worker_slot(worker_id)
   if not slot then
     slot = string.format('%.0f', redis.call('HLEN', workers_key) / 2)
     redis.call('HSET', workers_key, slot, worker_id, '=' .. worker_id, slot)
+    note_made(workers_key)
   end
   slots[worker_id] = slot
   return slot

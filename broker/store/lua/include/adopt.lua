@@ -10,6 +10,7 @@ end
 local function note_missing_parent(parent)
   if parent ~= '' and not get_field(executions_key, parent) then
     redis.call('SADD', missing_key, parent)
+    note_made(missing_key)
   end
 end
 

@@ -4,6 +4,16 @@
 local pages, page_keys = {}, {}
 local unsettled_change, changed_ids = {}, {}
 local outbox = {}
+local made, is_made = {}, {}
+
+-- A key that this call may have made: it has yet to get the run's end (`keep_run`). One that had anything in it before
+-- has got it.
+local function note_made(key)
+  if not is_made[key] then
+    is_made[key] = true
+    made[#made + 1] = key
+  end
+end
 
 -- `values` by id, false for none; `unwritten` as HSET takes it: id, value, id, value, ...
 local function new_page(key)
@@ -76,16 +86,16 @@ local function post(execution_id, channel, payload)
   outbox[length + 1], outbox[length + 2], outbox[length + 3] = execution_id, channel, payload
 end
 
-local function call_with(command, key, arguments)
-  if #arguments > 0 then
-    redis.call(command, key, unpack(arguments))
+local function add_pairs(command, key, arguments)
+  if #arguments > 0 and redis.call(command, key, unpack(arguments)) == #arguments / 2 then
+    note_made(key)
   end
 end
 
 local function write_fields()
   for _, key in ipairs(page_keys) do
     local page = pages[key]
-    call_with('HSET', key, page.unwritten)
+    add_pairs('HSET', key, page.unwritten)
     page.unwritten = {}
   end
 end
@@ -108,8 +118,10 @@ local function write_unsettled()
     end
   end
   unsettled_change, changed_ids = {}, {}
-  call_with('ZADD', unsettled_key, added)
-  call_with('ZREM', unsettled_key, removed)
+  add_pairs('ZADD', unsettled_key, added)
+  if #removed > 0 then
+    redis.call('ZREM', unsettled_key, unpack(removed))
+  end
 end
 
 -- Before anything looks at the unsettled, and at the end of every script that writes (`keep_run`). The intents
