@@ -26,7 +26,7 @@ local function is_news(e, said)
   if e.stamp == '' then
     return said.occurred > 0
   end
-  local occurred, ms, number = string.match(e.stamp, '^(%d+),?(%d*),?(%d*)[?+]?$')
+  local occurred, ms, number = string.match(stamp_of(e), '^(%d+),?(%d*),?(%d*)[?+]?$')
   occurred, ms, number = tonumber(occurred), tonumber(ms) or 0, tonumber(number) or 0
   if said.occurred ~= occurred then
     return said.occurred > occurred

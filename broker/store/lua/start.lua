@@ -82,6 +82,7 @@ local function claim(execution_id, e)
     e.start = string.format('%.0f', tonumber(e.start) + 1)
     e.slot, e.incarnation = slot, incarnation
     start_now(e)
+    e.stamp = SAME
     save_execution(execution_id, e)
   end
   return 'claimed', e.start, ''

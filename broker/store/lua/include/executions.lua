@@ -31,9 +31,21 @@ local function fill_origin(e, reasoner, started_us)
   return true
 end
 
+-- Every execution that is held has three times, often the same one, and sixteen digits take memory: a started_us that is
+-- registered_us, and a stamp that is started_us, are written as this.
+local SAME = '='
+
 local function start_now(e)
   local reasoner, registered_us = string.match(e.origin, '^([^|]*)|[^|]*|([^|]*)$')
-  e.origin = reasoner .. '|' .. now_us .. '|' .. registered_us
+  e.origin = reasoner .. '|' .. (registered_us == now_us and SAME or now_us) .. '|' .. registered_us
+end
+
+local function stamp_of(e)
+  if e.stamp ~= SAME then
+    return e.stamp
+  end
+  local started_us, registered_us = string.match(e.origin, '^[^|]*|([^|]*)|([^|]*)$')
+  return started_us == SAME and registered_us or started_us
 end
 
 -- A status is changed only here, so that the count of active executions cannot drift, and so that it has

@@ -6,8 +6,7 @@ local unsettled_change, changed_ids = {}, {}
 local outbox = {}
 local made, is_made = {}, {}
 
--- A key that this call may have made: it has yet to get the run's end (`keep_run`). One that had anything in it before
--- has got it.
+-- A key that this call may have made: it has yet to get the run's end (`keep_run`).
 local function note_made(key)
   if not is_made[key] then
     is_made[key] = true
@@ -17,7 +16,7 @@ end
 
 -- `values` by id, false for none; `unwritten` as HSET takes it: id, value, id, value, ...
 local function new_page(key)
-  local page = { values = {}, unwritten = {} }
+  local page = { values = {}, unwritten = {}, was_empty = false }
   pages[key] = page
   page_keys[#page_keys + 1] = key
   return page
@@ -32,22 +31,29 @@ local function ids_from(first, stride)
   return ids
 end
 
+-- A run that nobody cancels has no intents: that is asked once, not for each id.
 local function expect(key, ids)
-  if #ids > 1 then
-    local values, found = (pages[key] or new_page(key)).values, redis.call('HMGET', key, unpack(ids))
-    for i = 1, #ids do
-      values[ids[i]] = found[i]
-    end
+  if #ids < 2 then
+    return
+  end
+  local page = pages[key] or new_page(key)
+  page.was_empty = redis.call('EXISTS', key) == 0
+  if page.was_empty then
+    return
+  end
+  local values, found = page.values, redis.call('HMGET', key, unpack(ids))
+  for i = 1, #ids do
+    values[ids[i]] = found[i]
   end
 end
 
 -- The value, or false.
 local function get_field(key, id)
-  local values = (pages[key] or new_page(key)).values
-  local value = values[id]
+  local page = pages[key] or new_page(key)
+  local value = page.values[id]
   if value == nil then
-    value = redis.call('HGET', key, id)
-    values[id] = value
+    value = not page.was_empty and redis.call('HGET', key, id)
+    page.values[id] = value
   end
   return value
 end
@@ -86,8 +92,9 @@ local function post(execution_id, channel, payload)
   outbox[length + 1], outbox[length + 2], outbox[length + 3] = execution_id, channel, payload
 end
 
+-- Where nothing is added the key was there before, and has its end.
 local function add_pairs(command, key, arguments)
-  if #arguments > 0 and redis.call(command, key, unpack(arguments)) == #arguments / 2 then
+  if #arguments > 0 and redis.call(command, key, unpack(arguments)) > 0 then
     note_made(key)
   end
 end
