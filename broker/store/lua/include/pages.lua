@@ -14,9 +14,10 @@ local function note_made(key)
   end
 end
 
--- `values` by id, false for none; `unwritten` as HSET takes it: id, value, id, value, ...
+-- `values` by id, false for none; `unwritten` as HSET takes it: id, value, id, value, ...; `length`: number of fields
+-- before this call, where it was asked for.
 local function new_page(key)
-  local page = { values = {}, unwritten = {}, was_empty = false }
+  local page = { values = {}, unwritten = {}, length = false }
   pages[key] = page
   page_keys[#page_keys + 1] = key
   return page
@@ -37,8 +38,8 @@ local function expect(key, ids)
     return
   end
   local page = pages[key] or new_page(key)
-  page.was_empty = redis.call('EXISTS', key) == 0
-  if page.was_empty then
+  page.length = redis.call('HLEN', key)
+  if page.length == 0 then
     return
   end
   local values, found = page.values, redis.call('HMGET', key, unpack(ids))
@@ -52,7 +53,7 @@ local function get_field(key, id)
   local page = pages[key] or new_page(key)
   local value = page.values[id]
   if value == nil then
-    value = not page.was_empty and redis.call('HGET', key, id)
+    value = page.length ~= 0 and redis.call('HGET', key, id)
     page.values[id] = value
   end
   return value
@@ -99,10 +100,24 @@ local function add_pairs(command, key, arguments)
   end
 end
 
+-- Redis keeps a hash of up to 512 short fields as a list, and walks all of it for a field that is not there: with many
+-- to come, that is most of what a chunk costs. A long value makes a table of it, which it stays. No id is empty.
+local LIST_LENGTH, MANY, LONG = 512, 10, string.rep('-', 65)
+local function write_many(key, page)
+  local is_list = page.length and page.length < LIST_LENGTH and #page.unwritten > 2 * MANY
+  if is_list then
+    redis.call('HSET', key, '', LONG)
+  end
+  add_pairs('HSET', key, page.unwritten)
+  if is_list then
+    redis.call('HDEL', key, '')
+  end
+end
+
 local function write_fields()
   for _, key in ipairs(page_keys) do
     local page = pages[key]
-    add_pairs('HSET', key, page.unwritten)
+    write_many(key, page)
     page.unwritten = {}
   end
 end
