@@ -125,6 +125,14 @@ def test_every_include_is_needed(script: Script) -> None:
         assert any(re.search(rf"\b{one}\b", others) for one in defined), f"{script.name} does not need {name}"
 
 
+@each_script
+def test_a_script_loads_no_definition_that_it_does_not_use(script: Script) -> None:
+    """What it does use is there: see the test of globals below."""
+    text = without_strings(script.source)
+    defined = re.findall(r"^local (?:function )?([A-Za-z_]+)(?=\(| =)", text, re.MULTILINE)
+    assert [name for name in defined if len(re.findall(rf"\b{name}\b", text)) == 1] == []
+
+
 def test_the_loader_reads_what_a_header_says() -> None:
     header = parse_header(
         "-- A sentence\n-- that goes on.\n-- KEYS a b\n-- ARGV one: x\n-- ARGV (p q)...: y\n-- RETURNS ok: z\n"
