@@ -19,6 +19,8 @@ _ESCAPES = (("%", "%25"), ("|", "%7C"), ("\n", "%0A"), ("\r", "%0D"))
 
 LATEST_US = 9_000_000_000_000_000  # the year 2255: the last stamp that Lua can compare exactly
 REMARKS = frozenset({"overdue", "given_up"})
+SAME = "="
+"""In an execution's record: started when it was registered; the status has been so since it started."""
 
 
 def escape(text: str) -> str:
@@ -130,7 +132,12 @@ class ExecutionRecord(NamedTuple):
 
     @classmethod
     def parse(cls, raw: str) -> ExecutionRecord:
-        return cls(*raw.split("|"))
+        status, parent, agent_node, reasoner, started_us, registered_us, slot, incarnation, start, stamp = raw.split(
+            "|"
+        )
+        started_us = registered_us if started_us == SAME else started_us
+        stamp = started_us if stamp == SAME else stamp
+        return cls(status, parent, agent_node, reasoner, started_us, registered_us, slot, incarnation, start, stamp)
 
     @property
     def raw_status(self) -> str:
@@ -160,7 +167,7 @@ def place_of(raw: str) -> tuple[str, int, int]:
     """What the walk needs: the parent, when it started (else was registered), and when it was registered."""
     _, parent, _, _, started_us, registered_us, _ = raw.split("|", 6)
     registered = int(registered_us or 0)
-    return parent, int(started_us) if started_us else registered, registered
+    return parent, registered if started_us in ("", SAME) else int(started_us), registered
 
 
 class IntentRecord(NamedTuple):

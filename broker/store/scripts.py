@@ -8,13 +8,16 @@ come directives, and the loader writes the script's locals from them, so that a 
   script gets `first_name`, the index where the repetition begins;
 - `RETURNS code: meaning` and `EACH code: meaning`, the words that the script answers with;
 - `INCLUDE name…`: helpers of `lua/include/`, in this order.
+
+Redis makes every table and closure of a script anew at each call, and a collector walks over what is loaded. So of the
+locals and of the includes only those definitions are loaded that the script comes to use.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -23,6 +26,9 @@ from broker.store.keys import Lifetimes, RunKeys
 LUA = resources.files("broker.store") / "lua"
 _DIRECTIVE = re.compile(r"^-- (KEYS|ARGV|RETURNS|EACH|INCLUDE) (.*)$")
 _REPEATED = re.compile(r"^\(?([a-z_ ]+)\)?\.\.\.$")
+_COMMENT = re.compile(r"--[^\n]*")
+_DEFINES = re.compile(r"^local (?:function )?([^=(\n]+)")
+_NAME = re.compile(r"(?<![\w.'])[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +103,25 @@ def _constants(lifetimes: Lifetimes) -> list[str]:
     ]
 
 
+def _used_by(body: str, parts: Iterable[str]) -> list[str]:
+    """The definitions that `body` uses, or that one of these does. A name is defined before it is used, so one way back
+    over them is enough; each begins a line with `local`, and what follows up to the next one is indented or `end`."""
+    definitions = re.split(r"\n(?=local )", _COMMENT.sub("", "\n".join(["", *parts])))[1:]
+    used, kept = set(_NAME.findall(_COMMENT.sub("", body))), list[str]()
+    for definition in reversed(definitions):
+        if used.intersection(*(_NAME.findall(names) for names in _DEFINES.findall(definition))):
+            used.update(_NAME.findall(definition))
+            kept.append(definition.rstrip())
+    return kept[::-1]
+
+
 def load_script(name: str, lifetimes: Lifetimes) -> Script:
     """Assembles one script: locals from its header, its includes, its body."""
     text = (LUA / f"{name}.lua").read_text()
     header = parse_header(text)
     parts = [*_locals(header), *_constants(lifetimes)]
     parts += [(LUA / "include" / f"{include}.lua").read_text() for include in header.includes]
-    source = "\n".join([*parts, text])
+    source = "\n".join([*_used_by(text, parts), text])
     # Redis names scripts by their SHA-1; nothing is secured by it.
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest(), header)
 

@@ -101,8 +101,10 @@ MUTANTS = (
         Patch("  if intent then\n    return 'adopted'", "  if false then\n    return 'adopted'"),)),
     Mutant("PUBLISH in a step of its own", "driver dies", (ATTEMPT,), off="one_script"),
     Mutant("intent and PUBLISH in one script", "one execution", (TOLD, REPORT), (
-        Patch("  save_intent(execution_id, e, id, published_us, attempt, force, '')\n  post(",
-              "  post("),)),
+        Patch("  save_intent(execution_id, e, message.id, published_us, message.attempt, message.force)\n  post(",
+              "  post("),
+        Patch("messages[i + 2]) == 0 then", "messages[i + 2]) == 0 and get_field(intents_key, messages[i]) then"),
+    )),
     Mutant("settled only after the walk", "two levels", (RUNS,), (
         Patch("and operation.phase == 'published' and", "and"),)),
     Mutant("settled only if not dirty", "late parent", (RUNS, SETTLES), (
@@ -173,7 +175,7 @@ MUTANTS = (
     Mutant("a worker without Redis hears of a newer claim", "worker without Redis, taken over", (TOLD,),
            off="start_numbers"),
     Mutant("intent at a gated end", "retry by event", (REPORT, RUNS), (
-        Patch("  save_intent(execution_id, e, id, now_us, '1', '0', '')\n", "", ("finish",)),)),
+        Patch("  save_intent(execution_id, e, id, now_us, '1', '0')\n", "", ("finish",)),)),
     Mutant("cooperative after forced is a duplicate", "force", (FORCED,), (
         Patch("(force == '1' or forced == '1')", "(force == '1')"),), off="force_dedupe"),
     Mutant("proof of death is a state", "declared dead by mistake, then dead", (SETTLES,), off="proof_is_state"),

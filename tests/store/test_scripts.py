@@ -125,6 +125,14 @@ def test_every_include_is_needed(script: Script) -> None:
         assert any(re.search(rf"\b{one}\b", others) for one in defined), f"{script.name} does not need {name}"
 
 
+@each_script
+def test_a_script_loads_no_definition_that_it_does_not_use(script: Script) -> None:
+    """What it does use is there: see the test of globals below."""
+    text = without_strings(script.source)
+    defined = re.findall(r"^local (?:function )?([A-Za-z_]+)(?=\(| =)", text, re.MULTILINE)
+    assert [name for name in defined if len(re.findall(rf"\b{name}\b", text)) == 1] == []
+
+
 def test_the_loader_reads_what_a_header_says() -> None:
     header = parse_header(
         "-- A sentence\n-- that goes on.\n-- KEYS a b\n-- ARGV one: x\n-- ARGV (p q)...: y\n-- RETURNS ok: z\n"
@@ -196,9 +204,9 @@ def lua_tables(include: str, *names: str) -> list[dict[str, Any]]:
 
 
 def test_the_words_of_lua_are_those_of_python() -> None:
-    canonical, terminal = lua_tables("statuses", "CANONICAL", "TERMINAL")
-    assert canonical == lua_words()
-    assert terminal == {status.value: True for status in Status if status.terminal}
+    aliases, terminal = lua_tables("statuses", "read_aliases()", "IS_TERMINAL")
+    assert {**aliases, **{word: word for word in terminal}} == lua_words()
+    assert terminal == {status.value: status.terminal for status in Status}
 
 
 def test_lua_reads_a_word_as_python_does() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, escape, stamp, unescape
+from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, escape, place_of, stamp, unescape
 
 
 @given(st.text())
@@ -24,6 +24,20 @@ def test_an_execution_that_has_not_started_is_ordered_by_its_registration() -> N
     record = ExecutionRecord.parse("pending|||||1795342312480000|||0|")
     assert record.order_us == 1795342312480000
     assert not record.claimed
+
+
+def test_a_time_that_is_not_said_twice_reads_like_one_in_full() -> None:
+    short, full = (
+        f"running|root|gpu-7||{started}|1795342312480000|0|1|1|{stamp}"
+        for started, stamp in (("=", "="), ("1795342312480000", "1795342312480000"))
+    )
+    assert ExecutionRecord.parse(short) == ExecutionRecord.parse(full)
+    assert place_of(short) == place_of(full) == ("root", 1795342312480000, 1795342312480000)
+
+
+def test_a_status_since_a_later_start() -> None:
+    record = ExecutionRecord.parse("running||||1795342312489123|1795342312480000|0|1|2|=")
+    assert (record.started_at_us, record.stamp) == ("1795342312489123", "1795342312489123")
 
 
 def test_an_intent_says_whether_nobody_heard() -> None:

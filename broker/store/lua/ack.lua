@@ -94,11 +94,12 @@ local ids = ids_from(first_execution_id, 8)
 expect(executions_key, ids)
 expect(intents_key, ids)
 expect(acks_key, ids)
-local answer = { 'acked', reopened }
+local answer, said = { 'acked', reopened }, {}
 for i = first_execution_id, #ARGV, 8 do
-  answer[#answer + 1] = apply(ARGV[i], { worker_id = ARGV[i + 1], incarnation = ARGV[i + 2], start = ARGV[i + 3],
-    seq = ARGV[i + 4], disposition = ARGV[i + 5], outcome = ARGV[i + 6], detail = ARGV[i + 7] })
+  said.worker_id, said.incarnation, said.start, said.seq = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  said.disposition, said.outcome, said.detail = ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
+  answer[#answer + 1] = apply(ARGV[i], said)
 end
 notify(events, settle_operations(ended))
-keep_run({ run_key, acks_key, unsettled_key, open_cancels_key, workers_key, log_key })
+keep_run()
 return answer

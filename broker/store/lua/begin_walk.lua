@@ -12,5 +12,5 @@ if refusal then
 end
 operation.dirty, operation.phase = '0', 'walking'
 save_operation(cancel_id, operation)
-keep_run({})
+keep_run()
 return { 'walking', cjson.encode(operation) }

@@ -10,5 +10,5 @@ if not operation then
 end
 operation.confirmed_us = now_us
 save_operation(cancel_id, operation)
-keep_run({})
+keep_run()
 return { 'confirmed' }

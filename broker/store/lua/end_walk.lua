@@ -18,5 +18,5 @@ end
 operation.phase, operation.walked = 'published', summary
 save_operation(cancel_id, operation)
 audit('published', cancel_id, summary)
-keep_run({ log_key })
+keep_run()
 return { 'published' }

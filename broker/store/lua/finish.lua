@@ -22,24 +22,13 @@ local function release_claim(execution_id, e)
 end
 
 local function settle_with(execution_id, e, said, intent)
-  local ack = read_ack(execution_id)
-  ack.disposition, ack.outcome, ack.start, ack.slot = said.disposition, said.status, said.start, slot
-  ack.settled_us, ack.detail = now_us, said.detail
-  save_ack(execution_id, ack)
+  local received_us = save_end(execution_id, slot, said)
   set_settled(execution_id)
   release_claim(execution_id, e)
-  count_end(ack, e.agent_node, said.disposition, intent)
+  count_end(received_us, e.agent_node, said.disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, said.disposition)
   return 'settled'
-end
-
--- It ended because of a cancel that this server has lost: kept until the cancel is asserted again.
-local function keep_ack(execution_id, said)
-  local ack = read_ack(execution_id)
-  ack.disposition, ack.outcome, ack.start, ack.slot = said.disposition, said.status, said.start, slot
-  ack.settled_us, ack.detail = now_us, said.detail
-  save_ack(execution_id, ack)
 end
 
 -- A cancel that is asserted again after a data loss: the intent for which it stopped may be what was lost.
@@ -50,7 +39,7 @@ end
 
 -- Before the walk came by: a parent that fails because its child was cancelled did not fail.
 local function end_under_gate(execution_id, e, said, id)
-  save_intent(execution_id, e, id, now_us, '1', '0', '')
+  save_intent(execution_id, e, id, now_us, '1', '0')
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
   if not may_have_been_told(id) then
@@ -65,8 +54,9 @@ local function end_claim(execution_id, e, said)
     return settle_with(execution_id, e, said, intent)
   end
   local word = canonical(said.status)
+  -- It ended because of a cancel that this server has lost: kept until the cancel is asserted again.
   if is_terminal(word) and (said.disposition == 'stopped' or said.disposition == 'killed') then
-    keep_ack(execution_id, said)
+    save_end(execution_id, slot, said)
   end
   if not is_terminal(e.status) then
     local covering = word ~= 'succeeded' and covering_cancels(execution_id, e.parent) or {}
@@ -105,11 +95,11 @@ local ids = ids_from(first_execution_id, 5)
 expect(executions_key, ids)
 expect(intents_key, ids)
 expect(acks_key, ids)
-local answer = { 'finished' }
+local answer, said = { 'finished' }, {}
 for i = first_execution_id, #ARGV, 5 do
-  answer[#answer + 1] = finish(ARGV[i],
-    { start = ARGV[i + 1], status = ARGV[i + 2], disposition = ARGV[i + 3], detail = ARGV[i + 4] })
+  said.start, said.status, said.disposition, said.detail = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  answer[#answer + 1] = finish(ARGV[i], said)
 end
 notify(events, settle_operations(ended))
-keep_run({ intents_key, acks_key, unsettled_key, log_key, workers_key })
+keep_run()
 return answer

@@ -25,5 +25,5 @@ if not mine then
 end
 operation.lease_until_us = string.format('%.0f', now + tonumber(lease_us))
 save_operation(cancel_id, operation)
-keep_run({ log_key })
+keep_run()
 return { 'leased', operation.fence, cjson.encode(operation) }

@@ -28,5 +28,5 @@ for i = first_execution_id, #ARGV, 5 do
 end
 note_lost(noted)
 notify(events, settle_operations(ended))
-keep_run({ run_key, acks_key, log_key })
+keep_run()
 return answer

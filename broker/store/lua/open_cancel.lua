@@ -52,7 +52,7 @@ if mine then
     raise(mine, 'v')
     save_operation(cancel_id, mine)
   end
-  keep_run({})
+  keep_run()
   return { 'repeat', cancel_id, cjson.encode(mine) }
 end
 
@@ -64,9 +64,10 @@ local operation = not asserted and existing and read_operation(existing)
 if operation then
   if client_key ~= '' then
     redis.call('HSET', idempotency_key, client_key, existing)
+    note_made(idempotency_key)
   end
   escalate(existing, operation)
-  keep_run({ idempotency_key, log_key })
+  keep_run()
   return { 'repeat', existing, cjson.encode(operation) }
 end
 
@@ -104,20 +105,21 @@ save_operation(id, operation)
 if redis.call('HSETNX', gates_key, gate_field, id) == 1 and scope == 'subtree' then
   redis.call('HINCRBY', gates_key, '#subtrees', 1)
 end
-redis.call('SADD', open_cancels_key, id)
+note_made(gates_key)
+list_open(id)
 redis.call('HINCRBY', run_key, 'epoch', 1)
 if client_key ~= '' then
   redis.call('HSETNX', idempotency_key, client_key, id)
+  note_made(idempotency_key)
 end
 audit(asserted and 'asserted_again' or 'requested', id, target == '' and scope or scope .. ' ' .. target,
   asked.requested_by, asked.reason)
 if scope ~= 'run' and not e then
   if asserted then -- it was known, and may run: the cancel itself must not settle it
-    tell(target, new_execution('unknown', '', '', '', ''), id, operation, 'gate')
+    tell(target, new_execution('unknown', '', '', '', ''), new_message(id, operation, 'gate', '1', '0'))
   else
     never_start(target, new_execution('pending', '', '', '', ''), id)
   end
 end
-keep_run({ run_key, cancels_key, gates_key, open_cancels_key, idempotency_key, log_key, executions_key, intents_key,
-  acks_key, unsettled_key })
+keep_run()
 return { 'opened', id, cjson.encode(operation) }

@@ -24,7 +24,7 @@ if operation.dirty == '1' then
   return { 'dirty' }
 end
 local SOURCE = { run = 'cancel_tree', subtree = 'cancel_subtree', execution = 'cancel_api' }
-local source = SOURCE[operation.scope]
+local message = new_message(cancel_id, operation, SOURCE[operation.scope], '1', '0')
 local answer = { 'published' }
 
 local function decide(execution_id)
@@ -39,17 +39,17 @@ local function decide(execution_id)
   end
   if is_terminal(before) and not has_open_claim(e) and not is_seen_to_run(e) then
     if get_field(acks_key, execution_id) then -- said again after a data loss, before the cancel was
-      save_intent(execution_id, e, cancel_id, now_us, '1', '0', '')
+      save_intent(execution_id, e, cancel_id, now_us, '1', '0')
       return 'adopted', before, cancel_id
     end
     return 'terminal', before, ''
   end
   if was_never_started(e) then
     never_start(execution_id, e, cancel_id)
-    publish_cancel(execution_id, e, cancel_id, operation, source, now_us, '1', '0')
+    publish_cancel(execution_id, e, message, now_us)
     return 'never_started', before, cancel_id
   end
-  tell(execution_id, e, cancel_id, operation, source)
+  tell(execution_id, e, message)
   return is_terminal(before) and 'held' or 'told', before, cancel_id
 end
 
@@ -67,5 +67,5 @@ end
 if told then
   redis.call('HINCRBY', run_key, 'epoch', 1)
 end
-keep_run({ intents_key, unsettled_key, acks_key })
+keep_run()
 return answer

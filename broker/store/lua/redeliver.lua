@@ -26,7 +26,7 @@ local function redeliver(execution_id)
   local first = read_operation(id) or operation
   attempt = string.format('%.0f', tonumber(attempt) + 1)
   local with_force = (force == '1' or forced == '1') and '1' or '0'
-  publish_cancel(execution_id, e, id, first, SOURCE[first.scope], published_us, attempt, with_force)
+  publish_cancel(execution_id, e, new_message(id, first, SOURCE[first.scope], attempt, with_force), published_us)
   return 1
 end
 
@@ -40,5 +40,5 @@ end
 if force == '1' and published > 0 then
   redis.call('HINCRBY', run_key, 'epoch', 1)
 end
-keep_run({})
+keep_run()
 return { 'published', string.format('%.0f', published) }

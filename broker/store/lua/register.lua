@@ -9,11 +9,12 @@
 -- EACH parent_conflict: known under another parent; nothing was changed
 -- EACH too_deep: its ancestors cannot be checked; nothing was changed
 -- INCLUDE clock pages statuses counts lifetime executions operations cover acks tell adopt
-local codes, reopened = {}, {}
+local codes, reopened, said = {}, {}, {}
 expect(executions_key, ids_from(first_execution_id, 6))
 for i = first_execution_id, #ARGV, 6 do
-  codes[#codes + 1] = (record(ARGV[i], { status = ARGV[i + 1], parent = ARGV[i + 2], agent_node = ARGV[i + 3],
-    reasoner = ARGV[i + 4], started_us = ARGV[i + 5] }, reopened))
+  said.status, said.parent, said.agent_node = ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  said.reasoner, said.started_us = ARGV[i + 4], ARGV[i + 5]
+  codes[#codes + 1] = (record(ARGV[i], said, reopened))
 end
-keep_run({ run_key, executions_key, missing_key, intents_key, acks_key, unsettled_key, log_key, open_cancels_key })
+keep_run()
 return { 'registered', codes, reopened }

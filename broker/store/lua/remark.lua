@@ -30,5 +30,5 @@ save_operation(cancel_id, operation)
 if event ~= 'summed_up' then
   audit(event, cancel_id, detail)
 end
-keep_run({ log_key })
+keep_run()
 return { 'noted' }

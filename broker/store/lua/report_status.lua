@@ -26,7 +26,7 @@ local function is_news(e, said)
   if e.stamp == '' then
     return said.occurred > 0
   end
-  local occurred, ms, number = string.match(e.stamp, '^(%d+),?(%d*),?(%d*)[?+]?$')
+  local occurred, ms, number = string.match(stamp_of(e), '^(%d+),?(%d*),?(%d*)[?+]?$')
   occurred, ms, number = tonumber(occurred), tonumber(ms) or 0, tonumber(number) or 0
   if said.occurred ~= occurred then
     return said.occurred > occurred
@@ -81,13 +81,14 @@ local function tell_again(execution_id, e, intent)
   local id = string.match(intent, '^[^|]*')
   forget_ack(execution_id)
   reopen_covering(execution_id, e, 'seen to start', reopened)
-  publish_cancel(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate', now_us, '2', '0')
+  publish_cancel(execution_id, e, new_message(id, read_operation(id) or FORGOTTEN, 'gate', '2', '0'), now_us)
   return 'reopened'
 end
 
 -- It runs under a closed gate: told at once, before any walk comes by.
 local function tell_at_gate(execution_id, e, covering)
-  tell(execution_id, e, covering[1], read_operation(covering[1]) or FORGOTTEN, 'gate')
+  local id = covering[1]
+  tell(execution_id, e, new_message(id, read_operation(id) or FORGOTTEN, 'gate', '1', '0'))
   reopen_covering(execution_id, e, 'seen to start', reopened)
 end
 
@@ -102,7 +103,7 @@ local function settle_with(execution_id, e, said, disposition, intent)
   e.slot, e.incarnation, e.stamp = '', '', said.stamp
   save_execution(execution_id, e)
   set_settled(execution_id)
-  count_end(ack, e.agent_node, disposition, intent)
+  count_end(ack.received_us, e.agent_node, disposition, intent)
   ended[#ended + 1] = execution_id
   events[#events + 1] = event_of(execution_id, disposition)
   return 'settled'
@@ -114,7 +115,7 @@ local function gates_over_end(execution_id, e, said)
 end
 
 local function end_at_gate(execution_id, e, said, id)
-  save_intent(execution_id, e, id, now_us, '1', '0', '')
+  save_intent(execution_id, e, id, now_us, '1', '0')
   redis.call('HINCRBY', run_key, 'epoch', 1)
   set_status(e, 'cancelled')
   return settle_with(execution_id, e, said, 'ended_itself', get_field(intents_key, execution_id))
@@ -306,7 +307,7 @@ end
 
 local function report(execution_id, said)
   said.word = canonical(said.status)
-  said.ends = TERMINAL[said.word] or (said.word == 'queued' and said.worker_id ~= '')
+  said.ends = IS_TERMINAL[said.word] or (said.word == 'queued' and said.worker_id ~= '')
   local occurred, ms, number = string.match(said.stamp, '^(%d+),(%d+),(%d+)$')
   said.occurred, said.ms, said.number = tonumber(occurred), tonumber(ms), tonumber(number)
   local e = read_execution(execution_id)
@@ -330,6 +331,5 @@ for i = first_execution_id, #ARGV, 10 do
     incarnation = ARGV[i + 8], start = ARGV[i + 9] })
 end
 notify(events, settle_operations(ended))
-keep_run({ run_key, executions_key, workers_key, missing_key, intents_key, acks_key, unsettled_key, log_key,
-  open_cancels_key })
+keep_run()
 return answer

@@ -36,7 +36,7 @@ local function tell_again(execution_id, e)
   local id = string.match(intent, '^[^|]*')
   forget_ack(execution_id)
   set_unsettled(execution_id)
-  publish_cancel(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate', now_us, '2', '0')
+  publish_cancel(execution_id, e, new_message(id, read_operation(id) or FORGOTTEN, 'gate', '2', '0'), now_us)
   redis.call('HINCRBY', run_key, 'epoch', 1)
   local covering = covering_cancels(execution_id, e.parent)
   covering[#covering + 1] = redis.call('HGET', gates_key, '=' .. execution_id) or nil
@@ -64,7 +64,8 @@ local function restore(execution_id, said, claim)
   if has_open_claim(e) then
     redis.call('HINCRBY', run_key, 'epoch', 1)
   end
-  e.slot, e.incarnation, e.start, e.started_us = slot, incarnation, claim, now_us
+  e.slot, e.incarnation, e.start = slot, incarnation, claim
+  start_now(e)
   save_execution(execution_id, e)
   if existed then
     tell_again(execution_id, e)
@@ -78,6 +79,5 @@ for i = first_execution_id, #ARGV, 4 do
     started_us = '' }
   answer[#answer + 1] = restore(ARGV[i], said, ARGV[i + 3])
 end
-keep_run({ run_key, executions_key, workers_key, missing_key, intents_key, acks_key, unsettled_key, log_key,
-  open_cancels_key })
+keep_run()
 return answer

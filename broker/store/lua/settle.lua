@@ -29,5 +29,5 @@ if operation.scope == 'execution' and redis.call('ZSCORE', unsettled_key, operat
 end
 settle_operation(cancel_id, operation)
 notify({}, { cancel_id })
-keep_run({ log_key })
+keep_run()
 return { 'settled' }

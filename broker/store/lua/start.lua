@@ -80,7 +80,9 @@ local function claim(execution_id, e)
     end
     set_status(e, 'running')
     e.start = string.format('%.0f', tonumber(e.start) + 1)
-    e.slot, e.incarnation, e.started_us = slot, incarnation, now_us
+    e.slot, e.incarnation = slot, incarnation
+    start_now(e)
+    e.stamp = SAME
     save_execution(execution_id, e)
   end
   return 'claimed', e.start, ''
@@ -111,15 +113,13 @@ end
 local ids = ids_from(first_execution_id, 4)
 expect(executions_key, ids)
 expect(intents_key, ids)
-local answer = { 'started', reopened }
+local answer, said = { 'started', reopened }, { status = 'pending', agent_node = agent_node, started_us = '' }
 for i = first_execution_id, #ARGV, 4 do
-  local said = { status = 'pending', parent = ARGV[i + 1], agent_node = agent_node, reasoner = ARGV[i + 2],
-    started_us = '' }
+  said.parent, said.reasoner = ARGV[i + 1], ARGV[i + 2]
   local code, number, word = start(ARGV[i], said, ARGV[i + 3])
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = code, number, word
 end
 note_lost(lost)
 notify(events, settle_operations(ended))
-keep_run({ run_key, executions_key, workers_key, log_key, missing_key, intents_key, acks_key, unsettled_key,
-  open_cancels_key })
+keep_run()
 return answer

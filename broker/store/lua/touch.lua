@@ -2,5 +2,5 @@
 -- KEYS run_keys
 -- RETURNS touched: nothing else
 -- INCLUDE clock pages counts lifetime
-keep_run({})
+keep_run()
 return { 'touched' }

@@ -15,23 +15,35 @@ local function read_ack(execution_id)
 end
 
 local function save_ack(execution_id, ack)
-  set_field(acks_key, execution_id, table.concat({ ack.disposition, ack.seq, ack.start, ack.slot,
-    ack.outcome, ack.received_us, ack.settled_us, ack.detail }, '|'))
+  set_field(acks_key, execution_id, ack.disposition .. '|' .. ack.seq .. '|' .. ack.start .. '|' .. ack.slot .. '|'
+    .. ack.outcome .. '|' .. ack.received_us .. '|' .. ack.settled_us .. '|' .. ack.detail)
+end
+
+-- An end as its holder said it, in place of what was heard before; answers when that was, empty for never.
+local function save_end(execution_id, slot, said)
+  local raw = get_field(acks_key, execution_id)
+  local seq, received_us = '0', ''
+  if raw then
+    seq, received_us = string.match(raw, '^[^|]*|([^|]*)|[^|]*|[^|]*|[^|]*|([^|]*)')
+  end
+  set_field(acks_key, execution_id, said.disposition .. '|' .. seq .. '|' .. said.start .. '|' .. slot .. '|'
+    .. said.status .. '|' .. received_us .. '|' .. now_us .. '|' .. said.detail)
+  return received_us
 end
 
 -- An end counts as heard, too, where nothing was heard before it. What the script that wrote the intent has settled
 -- itself has no lag, and an intent that went with a data loss no time.
-local function count_end(ack, agent_node, disposition, intent)
+local function count_end(received_us, agent_node, disposition, intent)
   local published_us = intent and string.match(intent, '^[^|]*|([^|]*)')
   if published_us == now_us then
     count('settled_without_lag|' .. disposition)
   elseif published_us then
-    count_answer(ack.received_us == '' and 'both' or 'stopped', agent_node, disposition, published_us)
+    count_answer(received_us == '' and 'both' or 'stopped', agent_node, disposition, published_us)
   end
 end
 
 local function forget_ack(execution_id)
-  set_field(acks_key, execution_id, false)
+  forget_field(acks_key, execution_id)
 end
 
 local slots = {}
@@ -40,6 +52,7 @@ local function worker_slot(worker_id)
   if not slot then
     slot = string.format('%.0f', redis.call('HLEN', workers_key) / 2)
     redis.call('HSET', workers_key, slot, worker_id, '=' .. worker_id, slot)
+    note_made(workers_key)
   end
   slots[worker_id] = slot
   return slot
@@ -56,8 +69,11 @@ local function was_lost(e, ack, slot, start)
     and e.start == start
 end
 
--- The operations whose target is one of these.
+-- The operations whose target is one of these. A run whose own gate is all there is has none.
 local function narrow_cancels(ids)
+  if #ids > 1 and redis.call('HLEN', gates_key) == 1 and redis.call('HEXISTS', gates_key, '*') == 1 then
+    return {}
+  end
   local fields, found = {}, {}
   for i, execution_id in ipairs(ids) do
     fields[i] = '=' .. execution_id

@@ -10,6 +10,7 @@ end
 local function note_missing_parent(parent)
   if parent ~= '' and not get_field(executions_key, parent) then
     redis.call('SADD', missing_key, parent)
+    note_made(missing_key)
   end
 end
 
@@ -22,7 +23,7 @@ local function record_under_gate(execution_id, e, covering, reopened)
     never_start(execution_id, e, id)
     return 'run_cancelled'
   end
-  tell(execution_id, e, id, read_operation(id) or FORGOTTEN, 'gate')
+  tell(execution_id, e, new_message(id, read_operation(id) or FORGOTTEN, 'gate', '1', '0'))
   for _, covering_id in ipairs(covering) do
     reopen_operation(covering_id, 'registered as running', false, reopened)
   end
@@ -64,12 +65,10 @@ local function record_known(execution_id, e, said, reopened)
     mark_dirty(above, reopened)
     e.parent = said.parent
   end
-  for _, field in ipairs({ 'agent_node', 'reasoner', 'started_us' }) do
-    if e[field] == '' and said[field] ~= '' then
-      e[field], learned = said[field], true
-    end
+  if e.agent_node == '' and said.agent_node ~= '' then
+    e.agent_node, learned = said.agent_node, true
   end
-  if learned then
+  if fill_origin(e, said.reasoner, said.started_us) or learned then
     save_execution(execution_id, e)
   end
   if get_field(intents_key, execution_id) then

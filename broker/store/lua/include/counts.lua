@@ -11,12 +11,13 @@ local function count_answer(points, agent_node, disposition, published_us)
   counted[#counted + 1] = points .. '|' .. agent_node .. '|' .. disposition .. '|' .. published_us
 end
 
--- Whether the key is new, and has no end yet.
 local function save_counts()
   if #counted == 0 then
-    return false
+    return
   end
   counted[#counted + 1] = '@' .. now_us .. '\n'
   local lines = table.concat(counted, '\n')
-  return redis.call('APPEND', counts_key, lines) == #lines
+  if redis.call('APPEND', counts_key, lines) == #lines then
+    note_made(counts_key)
+  end
 end

@@ -16,23 +16,21 @@ local function expire_run(at_ms)
   end
 end
 
-local function is_finished()
-  return tonumber(redis.call('HGET', run_key, 'active') or '0') <= 0
-    and redis.call('ZCARD', unsettled_key) == 0 and redis.call('SCARD', open_cancels_key) == 0
+local function is_finished(active)
+  return tonumber(active or '0') <= 0 and redis.call('ZCARD', unsettled_key) == 0
+    and redis.call('SCARD', open_cancels_key) == 0
 end
 
 -- The last call of every script that writes: what it has kept back goes out, keys made by it get the run's end, a
 -- finished run gets its retention, and activity moves the end (at most once an hour, because it touches every key).
-local function keep_run(written)
+local function keep_run()
   write_out()
   if active_change ~= 0 then
     redis.call('HINCRBY', run_key, 'active', active_change)
   end
-  if save_counts() then
-    written[#written + 1] = counts_key
-  end
-  local state = redis.call('HMGET', run_key, 'expires_at_ms', 'last_activity_ms', 'finished')
-  local finished = is_finished()
+  save_counts()
+  local state = redis.call('HMGET', run_key, 'expires_at_ms', 'last_activity_ms', 'finished', 'active')
+  local finished = is_finished(state[4])
   if finished and state[3] ~= '1' then
     redis.call('HSET', run_key, 'finished', '1')
     return expire_run(now_ms + RETENTION_MS)
@@ -42,7 +40,7 @@ local function keep_run(written)
     redis.call('HSET', run_key, 'finished', '0')
     return expire_run(now_ms + ACTIVE_TTL_MS)
   end
-  for _, key in ipairs(written) do
+  for _, key in ipairs(made) do
     redis.call('PEXPIREAT', key, state[1], 'NX')
   end
 end

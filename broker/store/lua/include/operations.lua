@@ -8,7 +8,14 @@ end
 local FORGOTTEN = { message = '"reason":null,"requested_by":null', deadline_us = now_us, scope = 'run' }
 
 local function save_operation(id, operation)
-  redis.call('HSET', cancels_key, id, cjson.encode(operation))
+  if redis.call('HSET', cancels_key, id, cjson.encode(operation)) == 1 then
+    note_made(cancels_key)
+  end
+end
+
+local function list_open(id)
+  redis.call('SADD', open_cancels_key, id)
+  note_made(open_cancels_key)
 end
 
 local function raise(operation, counter)
@@ -20,6 +27,7 @@ local function audit(event, id, detail, by, reason)
   count('events|' .. event)
   redis.call('XADD', log_key, 'MAXLEN', '~', '1000', '*', 'event', event, 'cancel_id', id, 'at_us', now_us,
     'detail', detail, 'by', by or '', 'reason', reason or '')
+  note_made(log_key)
 end
 
 -- Something that the operation covers is not settled (any more): it must be looked at again. The caller
@@ -38,7 +46,7 @@ local function reopen_operation(id, why, dirty, reopened)
   end
   raise(operation, 'v')
   save_operation(id, operation)
-  redis.call('SADD', open_cancels_key, id)
+  list_open(id)
   reopened[#reopened + 1] = id
 end
 

@@ -4,14 +4,22 @@
 local pages, page_keys = {}, {}
 local unsettled_change, changed_ids = {}, {}
 local outbox = {}
+local made, is_made = {}, {}
 
-local function page_of(key)
-  local page = pages[key]
-  if not page then
-    page = { values = {}, written = {}, is_written = {} }
-    pages[key] = page
-    page_keys[#page_keys + 1] = key
+-- A key that this call may have made: it has yet to get the run's end (`keep_run`).
+local function note_made(key)
+  if not is_made[key] then
+    is_made[key] = true
+    made[#made + 1] = key
   end
+end
+
+-- `values` by id, false for none; `unwritten` as HSET takes it: id, value, id, value, ...; `length`: number of fields
+-- before this call, where it was asked for.
+local function new_page(key)
+  local page = { values = {}, unwritten = {}, length = false }
+  pages[key] = page
+  page_keys[#page_keys + 1] = key
   return page
 end
 
@@ -24,31 +32,43 @@ local function ids_from(first, stride)
   return ids
 end
 
+-- A run that nobody cancels has no intents: that is asked once, not for each id.
 local function expect(key, ids)
-  if #ids > 1 then
-    local values, found = page_of(key).values, redis.call('HMGET', key, unpack(ids))
-    for i, id in ipairs(ids) do
-      values[id] = found[i]
-    end
+  if #ids < 2 then
+    return
+  end
+  local page = pages[key] or new_page(key)
+  page.length = redis.call('HLEN', key)
+  if page.length == 0 then
+    return
+  end
+  local values, found = page.values, redis.call('HMGET', key, unpack(ids))
+  for i = 1, #ids do
+    values[ids[i]] = found[i]
   end
 end
 
 -- The value, or false.
 local function get_field(key, id)
-  local values = page_of(key).values
-  if values[id] == nil then
-    values[id] = redis.call('HGET', key, id)
+  local page = pages[key] or new_page(key)
+  local value = page.values[id]
+  if value == nil then
+    value = page.length ~= 0 and redis.call('HGET', key, id)
+    page.values[id] = value
   end
-  return values[id]
+  return value
 end
 
--- A value of false takes the field away.
+-- What is written twice running is sent once; of what else is sent twice, the last stands.
 local function set_field(key, id, value)
-  local page = page_of(key)
+  local page = pages[key] or new_page(key)
+  local unwritten = page.unwritten
+  local length = #unwritten
   page.values[id] = value
-  if not page.is_written[id] then
-    page.is_written[id] = true
-    page.written[#page.written + 1] = id
+  if unwritten[length - 1] == id then
+    unwritten[length] = value
+  else
+    unwritten[length + 1], unwritten[length + 2] = id, value
   end
 end
 
@@ -67,34 +87,47 @@ local function set_settled(id)
   note_unsettled(id, false)
 end
 
--- A message that goes out once everything is written; `unheard` is called where nobody was subscribed.
-local function post(channel, payload, unheard)
-  outbox[#outbox + 1] = { channel = channel, payload = payload, unheard = unheard }
+-- A message for an execution, which goes out once everything is written. The outbox holds three entries for each.
+local function post(execution_id, channel, payload)
+  local length = #outbox
+  outbox[length + 1], outbox[length + 2], outbox[length + 3] = execution_id, channel, payload
 end
 
-local function call_with(command, key, arguments)
-  if #arguments > 0 then
-    redis.call(command, key, unpack(arguments))
+-- Where nothing is added the key was there before, and has its end.
+local function add_pairs(command, key, arguments)
+  if #arguments > 0 and redis.call(command, key, unpack(arguments)) > 0 then
+    note_made(key)
+  end
+end
+
+-- Redis keeps a hash of up to 512 short fields as a list, and walks all of it for a field that is not there: with many
+-- to come, that is most of what a chunk costs. A long value makes a table of it, which it stays. No id is empty.
+local LIST_LENGTH, MANY, LONG = 512, 10, string.rep('-', 65)
+local function write_many(key, page)
+  local is_list = page.length and page.length < LIST_LENGTH and #page.unwritten > 2 * MANY
+  if is_list then
+    redis.call('HSET', key, '', LONG)
+  end
+  add_pairs('HSET', key, page.unwritten)
+  if is_list then
+    redis.call('HDEL', key, '')
   end
 end
 
 local function write_fields()
   for _, key in ipairs(page_keys) do
     local page = pages[key]
-    if #page.written > 0 then
-      local fields, gone = {}, {}
-      for _, id in ipairs(page.written) do
-        if page.values[id] then
-          fields[#fields + 1], fields[#fields + 2] = id, page.values[id]
-        else
-          gone[#gone + 1] = id
-        end
-      end
-      page.written, page.is_written = {}, {}
-      call_with('HSET', key, fields)
-      call_with('HDEL', key, gone)
-    end
+    write_many(key, page)
+    page.unwritten = {}
   end
+end
+
+-- Seldom needed, so it waits for nothing.
+local function forget_field(key, id)
+  write_fields()
+  redis.call('HDEL', key, id)
+  local page = pages[key] or new_page(key)
+  page.values[id] = false
 end
 
 local function write_unsettled()
@@ -107,20 +140,24 @@ local function write_unsettled()
     end
   end
   unsettled_change, changed_ids = {}, {}
-  call_with('ZADD', unsettled_key, added)
-  call_with('ZREM', unsettled_key, removed)
+  add_pairs('ZADD', unsettled_key, added)
+  if #removed > 0 then
+    redis.call('ZREM', unsettled_key, unpack(removed))
+  end
 end
 
 -- Before anything looks at the unsettled, and at the end of every script that writes (`keep_run`). The intents
--- before the messages: the intent is the truth, the message is the fast path.
+-- before the messages: the intent is the truth, the message is the fast path. Where nobody was subscribed, the intent
+-- says so behind its last separator.
 local function write_out()
   write_fields()
   write_unsettled()
   local messages = outbox
   outbox = {}
-  for _, message in ipairs(messages) do
-    if tonumber(redis.call('PUBLISH', message.channel, message.payload)) == 0 then
-      message.unheard()
+  for i = 1, #messages, 3 do
+    if redis.call('PUBLISH', messages[i + 1], messages[i + 2]) == 0 then
+      local execution_id = messages[i]
+      set_field(intents_key, execution_id, get_field(intents_key, execution_id) .. '0')
     end
   end
   write_fields()

@@ -1,23 +1,39 @@
 -- The words a status may be reported with, and which of them end an execution.
--- A test compares this table with broker/protocol/states.py.
-local CANONICAL = {
-  pending = 'pending', queued = 'queued', wait = 'queued',
-  running = 'running', in_progress = 'running', processing = 'running',
-  waiting = 'waiting', awaiting_approval = 'waiting', awaiting_human = 'waiting', approval_pending = 'waiting',
-  paused = 'paused', pause = 'paused', hold = 'paused', on_hold = 'paused', suspended = 'paused',
-  unknown = 'unknown',
-  succeeded = 'succeeded', success = 'succeeded', successful = 'succeeded', completed = 'succeeded',
-  complete = 'succeeded', done = 'succeeded', ok = 'succeeded',
-  failed = 'failed', error = 'failed', failure = 'failed', errored = 'failed',
-  cancelled = 'cancelled', canceled = 'cancelled', cancel = 'cancelled',
-  timeout = 'timeout', timed_out = 'timeout',
+-- A test compares these tables with broker/protocol/states.py.
+local IS_TERMINAL = {
+  pending = false, queued = false, running = false, waiting = false, paused = false, unknown = false,
+  succeeded = true, failed = true, cancelled = true, timeout = true,
 }
-local TERMINAL = { succeeded = true, failed = true, cancelled = true, timeout = true }
+
+-- Few calls meet another word than those, so the table is made where one is met.
+local aliases
+local function read_aliases()
+  aliases = aliases or {
+    wait = 'queued',
+    in_progress = 'running', processing = 'running',
+    awaiting_approval = 'waiting', awaiting_human = 'waiting', approval_pending = 'waiting',
+    pause = 'paused', hold = 'paused', on_hold = 'paused', suspended = 'paused',
+    success = 'succeeded', successful = 'succeeded', completed = 'succeeded', complete = 'succeeded',
+    done = 'succeeded', ok = 'succeeded',
+    error = 'failed', failure = 'failed', errored = 'failed',
+    canceled = 'cancelled', cancel = 'cancelled',
+    timed_out = 'timeout',
+  }
+  return aliases
+end
 
 local function canonical(word)
-  return CANONICAL[word] or CANONICAL[string.lower(string.match(word, '^%s*(.-)%s*$'))] or 'unknown'
+  if IS_TERMINAL[word] ~= nil then
+    return word
+  end
+  local plain = string.lower(string.match(word, '^%s*(.-)%s*$'))
+  return IS_TERMINAL[plain] ~= nil and plain or read_aliases()[plain] or 'unknown'
 end
 
 local function is_terminal(word)
-  return TERMINAL[canonical(word)] == true
+  local known = IS_TERMINAL[word]
+  if known ~= nil then
+    return known
+  end
+  return IS_TERMINAL[canonical(word)]
 end

@@ -1,30 +1,37 @@
 -- Intent before message, in one script: the intent is the truth, the message is the fast path.
-local function save_intent(execution_id, e, id, published_us, attempt, force, receivers)
-  set_field(intents_key, execution_id, table.concat({ id, published_us, attempt,
-    has_open_claim(e) and e.start or '0', force, receivers }, '|'))
+local function save_intent(execution_id, e, id, published_us, attempt, force)
+  set_field(intents_key, execution_id, id .. '|' .. published_us .. '|' .. attempt .. '|'
+    .. (has_open_claim(e) and e.start or '0') .. '|' .. force .. '|')
 end
 
--- Writes the intent, publishes what it says, and notes in the intent where nobody was subscribed.
-local function publish_cancel(execution_id, e, id, operation, source, published_us, attempt, force)
-  save_intent(execution_id, e, id, published_us, attempt, force, '')
-  post(channels .. 'cancel:' .. execution_id, table.concat({
-    '{"v":1,"type":"cancel","cancel_id":"', id, '","run_id":"', run_id, '","execution_id":"', execution_id,
-    '","start":', has_open_claim(e) and e.start or '0', ',"source":"', source, '",', operation.message,
-    ',"published_at_us":', now_us, ',"attempt":', attempt, ',"deadline_us":', operation.deadline_us,
-    ',"force":', force == '1' and 'true' or 'false', '}' }), function()
-    save_intent(execution_id, e, id, published_us, attempt, force, '0')
-  end)
-  count('messages|' .. (force == '1' and 'forced' or attempt == '1' and 'first' or 'redelivery'))
+-- What a message says, but for its execution and the claim it is meant for: the same for a whole chunk.
+local function new_message(id, operation, source, attempt, force)
+  return {
+    id = id, attempt = attempt, force = force,
+    kind = 'messages|' .. (force == '1' and 'forced' or attempt == '1' and 'first' or 'redelivery'),
+    head = '{"v":1,"type":"cancel","cancel_id":"' .. id .. '","run_id":"' .. run_id .. '","execution_id":"',
+    tail = ',"source":"' .. source .. '",' .. operation.message .. ',"published_at_us":' .. now_us .. ',"attempt":'
+      .. attempt .. ',"deadline_us":' .. operation.deadline_us .. ',"force":' .. (force == '1' and 'true' or 'false')
+      .. '}',
+  }
+end
+
+-- Writes the intent, then publishes what it says. published_us: time of attempt 1.
+local function publish_cancel(execution_id, e, message, published_us)
+  save_intent(execution_id, e, message.id, published_us, message.attempt, message.force)
+  post(execution_id, channels .. 'cancel:' .. execution_id, message.head .. execution_id .. '","start":'
+    .. (has_open_claim(e) and e.start or '0') .. message.tail)
+  count(message.kind)
 end
 
 -- Tells an execution that runs, or may run: attempt 1.
-local function tell(execution_id, e, id, operation, source)
+local function tell(execution_id, e, message)
   if not is_terminal(e.status) then
     set_status(e, 'cancelled')
     save_execution(execution_id, e)
   end
   set_unsettled(execution_id)
-  publish_cancel(execution_id, e, id, operation, source, now_us, '1', '0')
+  publish_cancel(execution_id, e, message, now_us)
 end
 
 -- Settles an execution that no one has started; the intent stays, so that a late start finds it.
@@ -32,7 +39,7 @@ local function never_start(execution_id, e, id)
   set_status(e, 'cancelled')
   save_execution(execution_id, e)
   if not get_field(intents_key, execution_id) then
-    save_intent(execution_id, e, id, now_us, '1', '0', '')
+    save_intent(execution_id, e, id, now_us, '1', '0')
   end
   save_ack(execution_id, { disposition = 'never_started', seq = '0', start = e.start, slot = '', outcome = '',
     received_us = '', settled_us = now_us, detail = '' })
