@@ -81,6 +81,7 @@ class Follower:
         self._reads = reads
         self._run_id = run_id
         self._listening = False
+        self._counting = False
         self._outstanding: set[str] = set()
         self._ended: set[str] = set()
         self._settled: set[str] = set()
@@ -96,15 +97,19 @@ class Follower:
             self._listening = False
             await self._feed.leave(self._run_id, self._hear)
 
-    async def listen(self) -> None:
-        """From here on nothing is missed that a look would not find. Raises BrokerUnavailable."""
+    async def listen(self, *, to_each: bool = False) -> None:
+        """From here on nothing is missed that a look would not find. Raises BrokerUnavailable.
+
+        `to_each` for whoever expects executions: who waits for the operation needs none of their names.
+        """
+        self._counting = self._counting or to_each
         if not self._listening:
             await self._feed.join(self._run_id, self._hear)
             self._listening = True
 
     def expect(self, execution_ids: Iterable[str]) -> None:
         """These were told, and are waited for; an answer may have come before the question returned."""
-        if self._listening:
+        if self._counting:
             self._outstanding.update(one for one in execution_ids if one not in self._ended)
 
     async def wait_all_settled(self, seconds: float) -> None:
@@ -141,12 +146,16 @@ class Follower:
         if message is None:
             self._news.set()
             return
+        self._settled.update(message.settled)
+        if self._counting:
+            self._count(message)
+        if message.settled:
+            self._news.set()
+
+    def _count(self, message: AcksMessage) -> None:
         ended = {execution_id for execution_id, word in message.acks if Disposition(word).settled}
         self._ended |= ended
-        self._settled.update(message.settled)
         if self._outstanding:
             self._outstanding -= ended
             if not self._outstanding:
                 self._news.set()
-        if message.settled:
-            self._news.set()

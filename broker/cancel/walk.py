@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import NamedTuple
 
 _UNREGISTERED = -1.0
@@ -67,13 +68,18 @@ class Walk:
 
     sizes: dict[int, int]
     """Depth -> number of executions, deepest first; depths without executions are absent."""
-    _ids: list[str]
-    _order: list[int]
+    execution_ids: list[str]
+    """Of all levels, in the order in which they are told."""
 
     @property
     def total(self) -> int:
         """Number of executions in all levels."""
-        return len(self._order)
+        return len(self.execution_ids)
+
+    @property
+    def depths(self) -> Sequence[int]:
+        """The depth of each, in the same order."""
+        return array("i", chain.from_iterable(repeat(depth, size) for depth, size in self.sizes.items()))
 
     def __len__(self) -> int:
         """Number of levels."""
@@ -82,7 +88,7 @@ class Walk:
     def __iter__(self) -> Iterator[Level]:
         start = 0
         for depth, size in self.sizes.items():
-            yield Level(depth, [self._ids[place] for place in self._order[start : start + size]])
+            yield Level(depth, self.execution_ids[start : start + size])
             start += size
 
 
@@ -100,7 +106,8 @@ def walk(forest: Forest, target: str | None = None) -> Walk:
     _sort_ties(forest, order, ids)
     order.sort(key=forest._stamps_us.__getitem__, reverse=True)  # stable: each sort keeps what those before it did
     order.sort(key=depth.__getitem__, reverse=True)
-    return Walk({level: found[level] for level in range(max(found, default=0), -1, -1) if level in found}, ids, order)
+    sizes = {level: found[level] for level in range(max(found, default=0), -1, -1) if level in found}
+    return Walk(sizes, [ids[place] for place in order])
 
 
 def depths(forest: Forest) -> dict[str, int]:

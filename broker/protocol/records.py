@@ -99,11 +99,6 @@ class Parsed(Mapping[str, T], Generic[T]):
         """Ids and what was read of them, for who needs less than a record."""
         return self._raw.items()
 
-    def of(self, ids: Iterable[str]) -> Parsed[T]:
-        """Those of them, in this order. Raises KeyError for one that is not there."""
-        raw = self._raw
-        return Parsed({one: raw[one] for one in ids}, self._parse)
-
 
 class ExecutionRecord(NamedTuple):
     """What is known of an execution. `slot` is empty unless a claim is open; `start` counts the claims.
@@ -154,11 +149,38 @@ class ExecutionRecord(NamedTuple):
         return self.stamp.endswith("+")
 
 
+class Facts(NamedTuple):
+    """What an answer says of an execution beside its place in the tree: few are different in a run of many."""
+
+    raw_status: str
+    agent_node_id: str
+    reasoner_id: str
+
+    @classmethod
+    def read(cls, status: str, agent_node_id: str, reasoner_id: str) -> Facts:
+        """From these fields of its record."""
+        return cls(unescape(status), agent_node_id, unescape(reasoner_id))
+
+
+def outline_of(raw: str) -> tuple[str, int, int, tuple[str, str, str]]:
+    """What `place_of` says, and the fields that its facts are read from."""
+    status, parent, agent_node, reasoner, started_us, registered_us, _ = raw.split("|", 6)
+    registered = int(registered_us or 0)
+    return parent, int(started_us) if started_us else registered, registered, (status, agent_node, reasoner)
+
+
 def place_of(raw: str) -> tuple[str, int, int]:
     """What the walk needs: the parent, when it started (else was registered), and when it was registered."""
-    _, parent, _, _, started_us, registered_us, _ = raw.split("|", 6)
-    registered = int(registered_us or 0)
-    return parent, int(started_us) if started_us else registered, registered
+    return outline_of(raw)[:3]
+
+
+class Rows(NamedTuple):
+    """A page of executions and what stands beside each of them, as text; None where nothing does."""
+
+    ids: Sequence[str]
+    executions: Sequence[str]
+    intents: Sequence[str | None]
+    acks: Sequence[str | None]
 
 
 class IntentRecord(NamedTuple):
