@@ -11,7 +11,7 @@ from typing import Self
 from broker.errors import InvalidInput
 from broker.observe.events import MESSAGE_REFUSED
 from broker.observe.log import get_logger
-from broker.protocol.messages import AcksMessage, parse_message
+from broker.protocol.messages import AcksMessage, parse_acks
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Disposition
 from broker.store.reads import Reads
@@ -64,11 +64,11 @@ class AckFeed:
 
     def _hear(self, run_id: str, payload: bytes) -> None:
         try:
-            message = parse_message(payload)
+            message = parse_acks(payload)
         except InvalidInput as error:
             log.warning(MESSAGE_REFUSED, run_id=run_id, error=str(error))
             return
-        if isinstance(message, AcksMessage):
+        if message is not None:
             for hearer in self._hearers.get(run_id, ()):
                 hearer(message)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from broker.cancel.walk import Forest, depths, descendants
-from broker.protocol.records import ExecutionRecord, Facts, Parsed, outline_of, place_of
+from broker.protocol.records import ExecutionRecord, Facts, Parsed, place_of, places_of
 from broker.store.reads import Reads, is_below
 
 
@@ -27,16 +27,13 @@ class Outline:
         self.facts: dict[str, Facts] = {}
         self._known: dict[tuple[str, str, str], Facts] = {}
 
-    def add(self, page: Iterable[tuple[str, str]]) -> None:
-        """Takes in ids and records; of a repeated id the last one counts."""
-        self.forest.add(self._places(page))
-
-    def _places(self, page: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, int, int]]:
-        facts, known = self.facts, self._known
-        for one, raw in page:
-            parent, stamp_us, registered_us, words = outline_of(raw)
-            facts[one] = known.get(words) or known.setdefault(words, Facts.read(*words))
-            yield one, parent, stamp_us, registered_us
+    def add(self, ids: Sequence[str], raw: Sequence[str]) -> None:
+        """Takes in at least one id and its record; of a repeated id the last one counts."""
+        parents, stamps_us, registered_us, words = places_of(raw)
+        self.forest.add_columns(ids, parents, stamps_us, registered_us)
+        known = self._known
+        facts = (known.get(one) or known.setdefault(one, Facts.read(*one)) for one in words)
+        self.facts.update(zip(ids, facts, strict=True))
 
 
 class Tree:
@@ -62,7 +59,7 @@ class Tree:
         """Every execution of the run."""
         outline = Outline()
         async for page in self._reads.execution_pages(run_id):
-            outline.add(page)
+            outline.add(*page)
         return outline
 
     async def covers(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, str]:

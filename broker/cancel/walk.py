@@ -11,7 +11,7 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 _UNREGISTERED = -1.0
@@ -19,6 +19,7 @@ _UNREGISTERED = -1.0
 _ABOVE_ROOT = -1
 """Depth of what is no execution: a missing parent, or none. Whoever names it is at 0."""
 _UNKNOWN, _ON_PATH = -2, -3
+_PAGE = 1_000
 
 
 class Forest:
@@ -40,16 +41,27 @@ class Forest:
         The stamp is started_at, or where that is absent the time of registration: µs since 1970, >= 0.
         Of equal stamps the time of registration decides.
         """
-        places, parents, stamps, registered = self._places, self._parents, self._stamps_us, self._registered_us
-        for execution_id, parent_execution_id, stamp_us, registered_us in records:
-            place, parent = places[execution_id], places[parent_execution_id]
-            while len(parents) < len(places):
-                parents.append(0)
-                stamps.append(_UNREGISTERED)
-                registered.append(_UNREGISTERED)
-            parents[place] = parent
-            stamps[place] = stamp_us
-            registered[place] = registered_us
+        records = iter(records)
+        while page := list(islice(records, _PAGE)):
+            self.add_columns(*zip(*page, strict=True))
+
+    def add_columns(
+        self,
+        execution_ids: Sequence[str],
+        parent_execution_ids: Sequence[str],
+        stamps_us: Sequence[int],
+        registered_us: Sequence[int],
+    ) -> None:
+        """The same of records in columns."""
+        places = list(map(self._places.__getitem__, execution_ids))
+        above = list(map(self._places.__getitem__, parent_execution_ids))
+        parents, stamps, registered = self._parents, self._stamps_us, self._registered_us
+        grown = len(self._places) - len(parents)
+        parents.extend(repeat(0, grown))
+        stamps.extend(repeat(_UNREGISTERED, grown))
+        registered.extend(repeat(_UNREGISTERED, grown))
+        for place, parent, stamp_us, at_us in zip(places, above, stamps_us, registered_us, strict=True):
+            parents[place], stamps[place], registered[place] = parent, stamp_us, at_us
 
     def __len__(self) -> int:
         return len(self._stamps_us) - self._stamps_us.count(_UNREGISTERED)

@@ -96,6 +96,18 @@ def parse_message(payload: bytes | str) -> AnyMessage | None:
         raise InvalidInput(f"not a message of version {VERSION}: {payload[:200]!r}") from error
 
 
+def parse_acks(payload: bytes | str) -> AcksMessage | None:
+    """The same where acks are expected; None for any other message, too. A cancel of many is followed by many."""
+    try:
+        acks = AcksMessage.model_validate_json(payload)
+    except ValidationError:
+        acks = None
+    if acks is not None and "type" in acks.model_fields_set:
+        return acks
+    message = parse_message(payload)
+    return message if isinstance(message, AcksMessage) else None
+
+
 def _is_of_the_future(payload: bytes | str) -> bool:
     try:
         envelope = _Envelope.model_validate_json(payload)

@@ -107,17 +107,16 @@ class Reads:
         """Every execution of the run, in pages."""
         return Parsed(await self._hash(self._backend.run(run_id).executions), ExecutionRecord.parse)
 
-    async def execution_pages(self, run_id: str) -> AsyncIterator[Iterable[tuple[str, str]]]:
-        """Every execution of the run, ids and records as text; some may come twice."""
+    async def execution_pages(self, run_id: str) -> AsyncIterator[tuple[list[str], list[str]]]:
+        """Every execution of the run, ids and records as text, at least one a page; some may come twice."""
         async for page in self._scan(self._backend.run(run_id).executions):
-            yield zip(page[0::2], page[1::2], strict=True)
+            if page:
+                yield page[0::2], page[1::2]
 
     async def rows(self, run_id: str) -> AsyncIterator[Rows]:
         """Every execution of the run with what stands beside it, a page of which is read together; some come twice."""
-        async for page in self._scan(self._backend.run(run_id).executions):
-            if page:
-                ids = page[0::2]
-                yield Rows(ids, page[1::2], *await self._beside(run_id, ids))
+        async for ids, executions in self.execution_pages(run_id):
+            yield Rows(ids, executions, *await self._beside(run_id, ids))
 
     async def rows_of(self, run_id: str, execution_ids: Sequence[str]) -> AsyncIterator[Rows]:
         """The same of those of the executions that are recorded."""
