@@ -15,6 +15,9 @@ from broker.protocol.records import Facts, OperationRecord
 from broker.protocol.states import Status, is_terminal
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT, Operations, Told
 
+AT_A_TIME = CHUNKS_IN_FLIGHT // 2
+"""Chunks that are answered together: as many more are under way meanwhile."""
+
 
 class WalkAgain(Exception):
     """The tree has changed above what is being walked."""
@@ -59,15 +62,33 @@ class Publisher:
         results.walk(snapshot.executions, snapshot.depths)
 
     async def publish(self, first: int, end: int) -> None:
-        """Tells those from the place `first` of the snapshot up to `end`, in this order."""
-        for at in range(first, end, CHUNK * CHUNKS_IN_FLIGHT):
-            chunks = range(at, min(at + CHUNK * CHUNKS_IN_FLIGHT, end), CHUNK)
-            codes = await asyncio.gather(*(self._publish_chunk(one, min(one + CHUNK, end)) for one in chunks))
-            await signals.reached("cancel.chunk", self._operation.cancel_id)
-            for code in codes:
-                raise_for_code(code)
+        """Tells those from the place `first` of the snapshot up to `end`, in this order.
+
+        Some chunks are under way while the answers of those before them are looked at, so that Redis never waits.
+        """
+        under_way: asyncio.Future[list[str]] | None = None
+        try:
+            for at in range(first, end, CHUNK * AT_A_TIME):
+                chunks = range(at, min(at + CHUNK * AT_A_TIME, end), CHUNK)
+                before, under_way = under_way, asyncio.gather(*(self._publish_chunk(one, end) for one in chunks))
+                if before is not None:
+                    await self._look_at(before)
+            if under_way is not None:
+                await self._look_at(under_way)
+        except BaseException:
+            if under_way is not None:  # nothing of it is told any more, or somebody else will
+                under_way.cancel()
+                await asyncio.gather(under_way, return_exceptions=True)
+            raise
+
+    async def _look_at(self, chunks: asyncio.Future[list[str]]) -> None:
+        codes = await chunks
+        await signals.reached("cancel.chunk", self._operation.cancel_id)
+        for code in codes:
+            raise_for_code(code)
 
     async def _publish_chunk(self, first: int, end: int) -> str:
+        end = min(end, first + CHUNK)
         chunk = self._snapshot.executions[first:end]
         try:
             code, told = await self._operations.publish(self._run_id, self._operation, chunk)

@@ -110,13 +110,29 @@ class Reads:
     async def execution_pages(self, run_id: str) -> AsyncIterator[tuple[list[str], list[str]]]:
         """Every execution of the run, ids and records as text, at least one a page; some may come twice."""
         async for page in self._scan(self._backend.run(run_id).executions):
+            await asyncio.sleep(0)  # sends for the next page: Redis reads it while this one is looked at
             if page:
                 yield page[0::2], page[1::2]
 
     async def rows(self, run_id: str) -> AsyncIterator[Rows]:
-        """Every execution of the run with what stands beside it, a page of which is read together; some come twice."""
-        async for ids, executions in self.execution_pages(run_id):
-            yield Rows(ids, executions, *await self._beside(run_id, ids))
+        """Every execution of the run with what stands beside it, a page of which is read together; some come twice.
+
+        A page is handed out when the next one is sent for: Redis reads that while this one is looked at.
+        """
+        read: Rows | None = None
+        async for page in self._scan(self._backend.run(run_id).executions):
+            if not page:
+                continue
+            beside = asyncio.ensure_future(self._beside(run_id, page[0::2]))
+            try:
+                await asyncio.sleep(0)
+                if read is not None:
+                    yield read
+                read = Rows(page[0::2], page[1::2], *await beside)
+            finally:
+                beside.cancel()
+        if read is not None:
+            yield read
 
     async def rows_of(self, run_id: str, execution_ids: Sequence[str]) -> AsyncIterator[Rows]:
         """The same of those of the executions that are recorded."""
