@@ -13,7 +13,6 @@ from broker.observe.events import MESSAGE_REFUSED
 from broker.observe.log import get_logger
 from broker.protocol.messages import AcksMessage, parse_acks
 from broker.protocol.records import OperationRecord
-from broker.protocol.states import Disposition
 from broker.store.reads import Reads
 from broker.store.subscriptions import Subscriptions
 
@@ -153,7 +152,7 @@ class Follower:
             self._news.set()
 
     def _count(self, message: AcksMessage) -> None:
-        ended = {execution_id for execution_id, word in message.acks if Disposition(word).settled}
+        ended = {execution_id for execution_id, said in message.acks if said.settled}
         self._ended |= ended
         if self._outstanding:
             self._outstanding -= ended

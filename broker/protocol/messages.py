@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from broker.errors import InvalidInput
-from broker.protocol.states import Source
+from broker.protocol.states import Disposition, Source
 
 VERSION = 1
 
@@ -47,7 +47,7 @@ class AcksMessage(_Message):
 
     type: Literal["acks"] = "acks"
     at_us: str
-    acks: list[tuple[str, str]] = Field(default_factory=list)
+    acks: list[tuple[str, Disposition]] = Field(default_factory=list)
     settled: list[str] = Field(default_factory=list)
 
 
