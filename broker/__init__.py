@@ -11,7 +11,8 @@ import importlib
 
 TYPE_CHECKING = False  # what a type checker takes for true, without an import that Ctrl-C could hit
 if TYPE_CHECKING:
-    from broker.cancel.report import AckLag, CancelReport, ExecutionReport, Lag, NodeResult, Totals
+    from broker.cancel.nodes import NodeResult
+    from broker.cancel.report import AckLag, CancelReport, ExecutionReport, Lag, Totals
     from broker.cancel.survey import Preview
     from broker.cancel.views import Cancellations, CancellationView, Claim, ExecutionView, RunView
     from broker.control import Broker, Registered, connect
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "broker.cancel.report": ("AckLag", "CancelReport", "ExecutionReport", "Lag", "NodeResult", "Totals"),
+    "broker.cancel.nodes": ("NodeResult",),
+    "broker.cancel.report": ("AckLag", "CancelReport", "ExecutionReport", "Lag", "Totals"),
     "broker.cancel.survey": ("Preview",),
     "broker.cancel.views": ("CancellationView", "Cancellations", "Claim", "ExecutionView", "RunView"),
     "broker.control": ("Broker", "Registered", "connect"),

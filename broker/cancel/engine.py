@@ -12,17 +12,18 @@ import asyncio
 import math
 from collections.abc import Coroutine
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from broker.cancel.ahead import OPENER, Ahead, list_open_and_tell
 from broker.cancel.follow import AckFeed, Follower
 from broker.cancel.lease import keeping_lease
+from broker.cancel.nodes import Fate, Nodes, Results
 from broker.cancel.publish import Publisher, Superseded, WalkAgain, raise_for_code
 from broker.cancel.reassert import Reassertion
-from broker.cancel.report import CancelReport, NodeResult
+from broker.cancel.report import CancelReport
 from broker.cancel.settle import SETTLED_DUE_US, Settler
-from broker.cancel.survey import Snapshot, Survey
+from broker.cancel.survey import Survey
 from broker.cancel.walk import Walk
 from broker.errors import NotFound, StoreRefused
 from broker.observe import signals
@@ -36,7 +37,7 @@ from broker.observe.events import (
 )
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
-from broker.protocol.states import Order, Status
+from broker.protocol.states import Order
 from broker.store.operations import CancelTerms, Opened, Operations, new_cancel_id
 from broker.store.reads import Reads
 from broker.store.replication import Replication
@@ -73,9 +74,9 @@ class Engine:
         ends_at = None if wait_s is None else asyncio.get_running_loop().time() + wait_s
         async with self._follower(run_id) as follower:
             opened, ahead = await self._gate_and_listen(run_id, terms, follower if ends_at is not None else None)
-            operation, results = opened.operation, dict[str, NodeResult]()
+            operation, results = opened.operation, Results()
             if opened.repeated:
-                results = await self._repeat(run_id, operation, escalated=terms.force_after_us is not None)
+                await self._repeat(run_id, operation, results, escalated=terms.force_after_us is not None)
             elif operation.order is Order.BOTTOM_UP:
                 await self._drive(run_id, operation, follower, results, ahead=ahead)
             else:
@@ -86,14 +87,16 @@ class Engine:
                 await follower.wait_settled(operation, ends_at, partial(self._settle, run_id, operation))
         if operation.order is Order.BOTTOM_UP_BARRIER:
             results = await self._with_those_to_come(run_id, operation, results)
-        return replace(await self._report(run_id, opened, tuple(results.values())), durability=durability)
+        return replace(await self._report(run_id, opened, results.nodes()), durability=durability)
 
-    async def _with_those_to_come(
-        self, run_id: str, operation: OperationRecord, results: dict[str, NodeResult]
-    ) -> dict[str, NodeResult]:
+    async def _with_those_to_come(self, run_id: str, operation: OperationRecord, results: Results) -> Results:
         """Behind a barrier most have not been told when the caller is answered; the gate has decided for all."""
         snapshot = await self._survey.load(run_id, operation)
-        return {one: results.get(one) or _decided(snapshot, one) for one in snapshot.executions}
+        answers, decided = Results(), cache(Fate.decided)
+        answers.walk(snapshot.executions, snapshot.depths)
+        for one, facts in zip(snapshot.executions, snapshot.facts, strict=True):
+            answers.keep(one, results.get(one) or decided(facts))
+        return answers
 
     async def follow(self, run_id: str, cancel_id: str) -> CancelReport:
         """The report of an operation, whoever drives it, once it is settled. Raises NotFound, NoCancellation."""
@@ -107,7 +110,7 @@ class Engine:
         code = await self._settler.settle(run_id, operation)
         return "open" if code == "gone" and await self.memory.gated(operation.cancel_id) else code
 
-    async def _report(self, run_id: str, opened: Opened, nodes: tuple[NodeResult, ...]) -> CancelReport:
+    async def _report(self, run_id: str, opened: Opened, nodes: Nodes) -> CancelReport:
         """What was lost with Redis's data stands again a moment later."""
         cancel_id = opened.operation.cancel_id
         report = partial(self._survey.report, run_id, cancel_id, nodes=nodes, repeated=opened.repeated)
@@ -133,7 +136,7 @@ class Engine:
 
     async def _drive_accepted(self, run_id: str, operation: OperationRecord, ahead: Ahead | None) -> None:
         async with self._accepted, self._follower(run_id) as follower:
-            await self._drive(run_id, operation, follower, {}, ahead=ahead)
+            await self._drive(run_id, operation, follower, Results(), ahead=ahead)
 
     async def _gate_and_listen(
         self, run_id: str, terms: CancelTerms, follower: Follower | None
@@ -158,12 +161,14 @@ class Engine:
         await signals.reached("cancel.gated", opened.operation.cancel_id)
         return opened, ahead
 
-    async def _repeat(self, run_id: str, operation: OperationRecord, *, escalated: bool) -> dict[str, NodeResult]:
+    async def _repeat(self, run_id: str, operation: OperationRecord, results: Results, *, escalated: bool) -> None:
         """A repeat answers every node as it was found; an orphan, or one that is now forced, is looked at now."""
         await self._look_again(run_id, operation, escalated=escalated)
         snapshot = await self._survey.load(run_id, operation)
-        found = {one: _decided(snapshot, one) for one in snapshot.executions}
-        return {one: replace(node, previous_status=node.status, skip_reason="terminal") for one, node in found.items()}
+        results.walk(snapshot.executions, snapshot.depths)
+        fate_of = cache(Fate.repeated)
+        for one, facts in zip(snapshot.executions, snapshot.facts, strict=True):
+            results.keep(one, fate_of(facts))
 
     async def _look_again(self, run_id: str, operation: OperationRecord, *, escalated: bool) -> None:
         if operation.state == "open" and (operation.phase == "walking" or escalated):
@@ -176,20 +181,20 @@ class Engine:
     async def resume(self, run_id: str, operation: OperationRecord) -> None:
         """Drives an operation whose lease this process has taken over."""
         async with self._follower(run_id) as follower:
-            await self._drive(run_id, operation, follower, {})
+            await self._drive(run_id, operation, follower, Results())
 
     async def _drive(
         self,
         run_id: str,
         operation: OperationRecord,
         follower: Follower,
-        results: dict[str, NodeResult],
+        results: Results,
         first_told: asyncio.Event | None = None,
         ahead: Ahead | None = None,
     ) -> None:
         """Walks until nothing has changed above what was walked; a node keeps its first answer."""
         if operation.order is Order.BOTTOM_UP_BARRIER:
-            await follower.listen()
+            await follower.listen(to_each=True)
         try:
             async with keeping_lease(self._operations, run_id, operation):
                 walked = await self._walk(run_id, operation, follower, results, first_told, ahead)
@@ -203,7 +208,7 @@ class Engine:
         run_id: str,
         operation: OperationRecord,
         follower: Follower,
-        results: dict[str, NodeResult],
+        results: Results,
         first_told: asyncio.Event | None,
         ahead: Ahead | None,
     ) -> OperationRecord:
@@ -232,7 +237,7 @@ class Engine:
         run_id: str,
         walking: OperationRecord,
         follower: Follower,
-        results: dict[str, NodeResult],
+        results: Results,
         first_told: asyncio.Event | None,
         ahead: Ahead | None,
     ) -> OperationRecord:
@@ -243,10 +248,9 @@ class Engine:
         if ahead is not None:
             publisher.take(ahead.told)
         elif walking.order is Order.BOTTOM_UP:
-            await publisher.publish(list(snapshot.executions))
+            await publisher.publish(0, len(snapshot.executions))
         else:
             await self._publish_behind_barrier(walking, publisher, snapshot.walk, follower, first_told)
-        _sort(results, snapshot)
         await signals.reached("cancel.published", walking.cancel_id)
         if not publisher.refused:
             summary = f"{len(snapshot.walk)} levels, {len(snapshot.executions)} executions"
@@ -269,8 +273,10 @@ class Engine:
         first_told: asyncio.Event | None,
     ) -> None:
         """A level is due when the one below it is settled, or after its share of the time that is left."""
+        told = 0
         for position, level in enumerate(levels):
-            await publisher.publish(level.execution_ids)
+            first, told = told, told + len(level.execution_ids)
+            await publisher.publish(first, told)
             if first_told is not None:
                 first_told.set()
             await signals.reached("cancel.level", f"{operation.cancel_id}:{level.depth}")
@@ -279,7 +285,7 @@ class Engine:
                 share_s = max(0, operation.deadline_us - now_us) / 1e6 / (len(levels) - position)
                 await follower.wait_all_settled(max(BARRIER_LEVEL_MIN_S, share_s))
 
-    async def _drive_behind(self, run_id: str, operation: OperationRecord, results: dict[str, NodeResult]) -> None:
+    async def _drive_behind(self, run_id: str, operation: OperationRecord, results: Results) -> None:
         """Barrier order goes on in the background; the caller has its answer when the first level is told."""
         first_told = asyncio.Event()
 
@@ -323,19 +329,3 @@ class Engine:
         except StoreRefused as error:  # its entry on the work list is due when the lease is over
             log.warning(CANCEL_HAND_OVER_FAILED, run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
         await signals.reached("cancel.handed_over", operation.cancel_id)
-
-
-def _decided(snapshot: Snapshot, execution_id: str) -> NodeResult:
-    """What the closed gate makes of a node: its own end, or cancelled."""
-    node = snapshot.node(execution_id)
-    if snapshot.was_terminal(execution_id):
-        return replace(node, status=node.previous_status, skip_reason="terminal")
-    return replace(node, status=Status.CANCELLED.value)
-
-
-def _sort(results: dict[str, NodeResult], snapshot: Snapshot) -> None:
-    """The order of the walk, whichever chunk was answered first, and the depths of its last look at the tree."""
-    for one in snapshot.executions:
-        if one in results:
-            node, depth = results.pop(one), snapshot.depths[one]
-            results[one] = node if node.depth == depth else replace(node, depth=depth)

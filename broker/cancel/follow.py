@@ -11,9 +11,8 @@ from typing import Self
 from broker.errors import InvalidInput
 from broker.observe.events import MESSAGE_REFUSED
 from broker.observe.log import get_logger
-from broker.protocol.messages import AcksMessage, parse_message
+from broker.protocol.messages import AcksMessage, parse_acks
 from broker.protocol.records import OperationRecord
-from broker.protocol.states import Disposition
 from broker.store.reads import Reads
 from broker.store.subscriptions import Subscriptions
 
@@ -64,11 +63,11 @@ class AckFeed:
 
     def _hear(self, run_id: str, payload: bytes) -> None:
         try:
-            message = parse_message(payload)
+            message = parse_acks(payload)
         except InvalidInput as error:
             log.warning(MESSAGE_REFUSED, run_id=run_id, error=str(error))
             return
-        if isinstance(message, AcksMessage):
+        if message is not None:
             for hearer in self._hearers.get(run_id, ()):
                 hearer(message)
 
@@ -81,6 +80,7 @@ class Follower:
         self._reads = reads
         self._run_id = run_id
         self._listening = False
+        self._counting = False
         self._outstanding: set[str] = set()
         self._ended: set[str] = set()
         self._settled: set[str] = set()
@@ -96,15 +96,19 @@ class Follower:
             self._listening = False
             await self._feed.leave(self._run_id, self._hear)
 
-    async def listen(self) -> None:
-        """From here on nothing is missed that a look would not find. Raises BrokerUnavailable."""
+    async def listen(self, *, to_each: bool = False) -> None:
+        """From here on nothing is missed that a look would not find. Raises BrokerUnavailable.
+
+        `to_each` for whoever expects executions: who waits for the operation needs none of their names.
+        """
+        self._counting = self._counting or to_each
         if not self._listening:
             await self._feed.join(self._run_id, self._hear)
             self._listening = True
 
     def expect(self, execution_ids: Iterable[str]) -> None:
         """These were told, and are waited for; an answer may have come before the question returned."""
-        if self._listening:
+        if self._counting:
             self._outstanding.update(one for one in execution_ids if one not in self._ended)
 
     async def wait_all_settled(self, seconds: float) -> None:
@@ -141,12 +145,16 @@ class Follower:
         if message is None:
             self._news.set()
             return
-        ended = {execution_id for execution_id, word in message.acks if Disposition(word).settled}
-        self._ended |= ended
         self._settled.update(message.settled)
+        if self._counting:
+            self._count(message)
+        if message.settled:
+            self._news.set()
+
+    def _count(self, message: AcksMessage) -> None:
+        ended = {execution_id for execution_id, said in message.acks if said.settled}
+        self._ended |= ended
         if self._outstanding:
             self._outstanding -= ended
             if not self._outstanding:
                 self._news.set()
-        if message.settled:
-            self._news.set()

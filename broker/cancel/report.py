@@ -6,11 +6,12 @@ No Redis, no clock: the caller passes what it read and the Redis time at which i
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from broker.cancel.nodes import NO_NODES, NodeResult, Nodes
+from broker.cancel.tally import Tally
 from broker.protocol.names import public_run
 from broker.protocol.records import (
     AckRecord,
@@ -18,30 +19,13 @@ from broker.protocol.records import (
     ExecutionRecord,
     IntentRecord,
     OperationRecord,
+    Parsed,
     as_time,
-    stamp,
     unescape,
 )
-from broker.protocol.states import Cause, Disposition, Scope, is_terminal
+from broker.protocol.states import Cause, Disposition, Scope
 
 STILL_RUNNING_LISTED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class NodeResult:
-    """What one cancel did with one execution, in the order of the walk.
-
-    `status` is `cancelled`, `skipped`, `error`, or the terminal status that it had; `skip_reason` is
-    `terminal`, `raced_to_terminal` or the text of the error.
-    """
-
-    execution_id: str
-    depth: int
-    previous_status: str
-    status: str
-    skip_reason: str | None = None
-    agent_node_id: str | None = None
-    reasoner_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +110,7 @@ class CancelReport:
     still_running_truncated: bool
     ack_lag: AckLag
     remaining_active_in_run: int | None
-    nodes: tuple[NodeResult, ...] = field(default=(), repr=False)
+    nodes: Sequence[NodeResult] = field(default=(), repr=False)
     repeated: bool = False
     durability: Durability | None = None
     told: Mapping[str, Disposition] = field(default_factory=dict, repr=False)
@@ -148,7 +132,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was read of a run: the executions in scope with their depths, and what was said of them.
+    """What was read of some executions: their records, their depths, and what was said of them.
 
     `deadlines` has the deadline of every operation of the run: what an earlier one told is late by that, too.
     """
@@ -163,73 +147,88 @@ class Evidence:
     deadlines: Mapping[str, int] = field(default_factory=dict)
 
 
+def evidence_of(
+    tally: Tally,
+    depths: Mapping[str, int],
+    worker_of_slot: Mapping[str, str],
+    workers: Mapping[str, Worker],
+    now_us: int,
+    deadlines: Mapping[str, int],
+) -> Evidence:
+    """The evidence of what still runs."""
+    executions = Parsed(tally.running, ExecutionRecord.parse)
+    intents, acks = Parsed(tally.intents, IntentRecord.parse), Parsed(tally.acks, AckRecord.parse)
+    return Evidence(executions, depths, intents, acks, worker_of_slot, workers, now_us, deadlines)
+
+
 def build_report(
     run_id: str,
     operation: OperationRecord,
+    tally: Tally,
     evidence: Evidence,
     *,
     active_in_run: int | None = 0,
-    nodes: tuple[NodeResult, ...] = (),
+    nodes: Nodes = NO_NODES,
     repeated: bool = False,
     cursor: int = 0,
 ) -> CancelReport:
     """The report of one operation over the executions of its scope, whoever cancelled them.
 
-    It names the 1,000 that still run from `cursor` on.
+    `evidence` is of what still runs, as the tally says. It names the 1,000 of them from `cursor` on.
     """
-    told = {one: disposition_of(evidence.acks.get(one)) for one in evidence.executions if one in evidence.intents}
-    running = _stragglers(operation, evidence, told)
+    running = len(evidence.executions)
     return CancelReport(
         run_id=public_run(run_id),
         cancel_id=operation.cancel_id,
         scope=operation.scope,
         target=operation.target or None,
         state=operation.state,
-        overdue=operation.state == "open" and any(one.overdue for one in running),
+        overdue=operation.state == "open" and _any_overdue(operation, evidence),
         reason=operation.reason,
         requested_by=operation.requested_by,
         requested_at=as_time(operation.requested_at_us),
         settled_at=as_time(operation.settled_at_us),
         deadline_at=as_time(operation.deadline_us),
-        totals=_totals(evidence, told, nodes, len(running)),
-        dispositions={str(disposition): count for disposition, count in Counter(told.values()).items()},
-        still_running=tuple(running[cursor : cursor + STILL_RUNNING_LISTED]),
-        still_running_truncated=len(running) > cursor + STILL_RUNNING_LISTED,
-        ack_lag=_ack_lag(evidence, told),
+        totals=Totals(
+            executions=tally.executions,
+            cancelled=len(tally.told),
+            skipped=tally.skipped,
+            errors=nodes.errors,
+            settled=tally.settled,
+            still_running=running,
+        ),
+        dispositions=tally.dispositions,
+        still_running=_stragglers(operation, evidence, cursor),
+        still_running_truncated=running > cursor + STILL_RUNNING_LISTED,
+        ack_lag=AckLag(lag_of(tally.received_us), lag_of(tally.stopped_us)),
         remaining_active_in_run=active_in_run,
         nodes=nodes,
         repeated=repeated,
-        told=told,
+        told=tally.told,
     )
 
 
-def _stragglers(
-    operation: OperationRecord, evidence: Evidence, told: Mapping[str, Disposition]
-) -> list[ExecutionReport]:
-    """What is still running, deepest first, then longest."""
-    running = [
-        _still_running(one, operation, evidence)
-        for one in evidence.executions
-        if _is_still_running(one, operation, evidence, told)
-    ]
-    return sorted(running, key=lambda one: (-one.depth, -one.age, one.execution_id))
+def _stragglers(operation: OperationRecord, evidence: Evidence, cursor: int) -> tuple[ExecutionReport, ...]:
+    """A page of what is still running, deepest first, then longest: there may be a million of them."""
+    keys = []
+    for one in evidence.executions:
+        intent = evidence.intents.get(one)
+        told_us = intent.published_at_us if intent else operation.requested_at_us
+        keys.append((-evidence.depths.get(one, 0), -max(0, evidence.now_us - told_us), one))
+    keys.sort()
+    page = keys[cursor : cursor + STILL_RUNNING_LISTED]
+    return tuple(_still_running(one, operation, evidence) for _, _, one in page)
+
+
+def _any_overdue(operation: OperationRecord, evidence: Evidence) -> bool:
+    """Each is late by its own deadline: `_deadline_us`."""
+    intents = (evidence.intents.get(one) for one in evidence.executions)
+    return any(evidence.now_us > _deadline_us(operation, intent, evidence) for intent in intents)
 
 
 def disposition_of(ack: AckRecord | None) -> Disposition:
     """Nothing heard is `asked`; that is all that a missing ack means."""
     return Disposition(ack.disposition) if ack else Disposition.ASKED
-
-
-def _is_still_running(
-    execution_id: str, operation: OperationRecord, evidence: Evidence, told: Mapping[str, Disposition]
-) -> bool:
-    """Told and not settled, or to be told by a walk that has not come by yet."""
-    if execution_id in told:
-        return not told[execution_id].settled
-    record = evidence.executions[execution_id]
-    to_be_walked = operation.state == "open" and (operation.phase == "walking" or operation.dirty)
-    goes_on = record.claimed or record.seen_to_run or not is_terminal(record.raw_status)
-    return to_be_walked and goes_on
 
 
 def _still_running(execution_id: str, operation: OperationRecord, evidence: Evidence) -> ExecutionReport:
@@ -281,45 +280,13 @@ def cause_of(
     return Cause.NO_ACK
 
 
-def _totals(
-    evidence: Evidence, told: Mapping[str, Disposition], nodes: tuple[NodeResult, ...], still_running: int
-) -> Totals:
-    return Totals(
-        executions=len(evidence.executions),
-        cancelled=len(told),
-        skipped=_count_skipped(evidence),
-        errors=sum(node.status == "error" for node in nodes),
-        settled=sum(disposition.settled for disposition in told.values()),
-        still_running=still_running,
-    )
-
-
-def _count_skipped(evidence: Evidence) -> int:
-    untold = (one for one in evidence.executions if one not in evidence.intents)
-    return sum(is_terminal(evidence.executions[one].raw_status) for one in untold)
-
-
 def _seconds(now_us: int, then_us: int) -> float:
     return max(0, now_us - then_us) / 1e6
 
 
-def _ack_lag(evidence: Evidence, told: Iterable[str]) -> AckLag:
-    """Published → heard, and published → ended; what was settled without being told has no lag.
-
-    A proof of death is no answer: what is lost was heard if it ever said so, and its end is unknown (trap T35).
-    """
-    received: list[float] = []
-    stopped: list[float] = []
-    for one in told:
-        ack = evidence.acks.get(one)
-        if ack is None or ack.disposition == Disposition.NEVER_STARTED:
-            continue
-        ended_us = stamp(ack.settled_at_us) if ack.disposition != Disposition.LOST else None
-        published_us = evidence.intents[one].published_at_us
-        for at_us, samples in ((stamp(ack.received_at_us) or ended_us, received), (ended_us, stopped)):
-            if at_us is not None and at_us != published_us:  # equal: settled by the script that wrote the intent
-                samples.append(max(0, at_us - published_us) / 1000)
-    return AckLag(percentiles(received), percentiles(stopped))
+def lag_of(samples_us: Sequence[int]) -> Lag:
+    """Percentiles of samples in microseconds."""
+    return percentiles([one / 1000 for one in samples_us])
 
 
 def percentiles(samples: list[float]) -> Lag:

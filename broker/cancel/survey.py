@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
-from broker.cancel.report import CancelReport, Evidence, NodeResult, Worker, build_report, disposition_of
-from broker.cancel.tree import DepthsWhereAsked, Tree, forest_of
+from broker.cancel.nodes import NO_NODES, Fate, NodeResult, Nodes
+from broker.cancel.report import CancelReport, Evidence, Worker, build_report, evidence_of
+from broker.cancel.tally import Tally
+from broker.cancel.tree import Tree
 from broker.cancel.views import effective_status
-from broker.cancel.walk import Forest, Walk, walk
+from broker.cancel.walk import Forest, Walk, depths, walk
 from broker.errors import BrokerError, NoCancellation, NotFound
 from broker.observe.events import REPORT_COUNT_FAILED
 from broker.observe.log import get_logger
 from broker.protocol.names import public_run, run_in_words
-from broker.protocol.records import AckRecord, AuditEntry, ExecutionRecord, IntentRecord, OperationRecord, unescape
-from broker.protocol.states import Scope, is_terminal
+from broker.protocol.records import AuditEntry, Facts, OperationRecord
+from broker.protocol.states import Scope
 from broker.store.operations import Operations
 from broker.store.reads import PAGE, Reads
 
@@ -25,27 +28,15 @@ log = get_logger("broker.cancel")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The executions in an operation's scope, as one read found them, in the order of the walk; and its levels."""
+    """The executions in an operation's scope, as one read found them, in the order of the walk; and its levels.
 
-    executions: Mapping[str, ExecutionRecord]
+    `facts` and `depths` have what is known of each, in the same order.
+    """
+
+    executions: Sequence[str]
+    facts: Sequence[Facts]
+    depths: Sequence[int]
     walk: Walk
-    depths: Mapping[str, int]
-
-    def node(self, execution_id: str, status: str | None = None, skip_reason: str | None = None) -> NodeResult:
-        """What is known of the node, and what became of it; without `status` it is as it was."""
-        record = self.executions[execution_id]
-        return NodeResult(
-            execution_id=execution_id,
-            depth=self.depths[execution_id],
-            previous_status=record.raw_status,
-            status=status or record.raw_status,
-            skip_reason=skip_reason,
-            agent_node_id=record.agent_node_id or None,
-            reasoner_id=unescape(record.reasoner_id) or None,
-        )
-
-    def was_terminal(self, execution_id: str) -> bool:
-        return is_terminal(self.executions[execution_id].raw_status)
 
 
 class Preview(NamedTuple):
@@ -56,7 +47,7 @@ class Preview(NamedTuple):
     target: str | None
     executions: int
     would_cancel: int
-    nodes: tuple[NodeResult, ...]
+    nodes: Sequence[NodeResult]
 
 
 class Survey:
@@ -74,17 +65,18 @@ class Survey:
     async def _load(self, run_id: str, scope: Scope, target: str) -> Snapshot:
         if scope is Scope.EXECUTION:
             return await self.load_one(run_id, target)
-        executions = await self._reads.executions(run_id)
-        walked = walk(forest_of(executions), target or None)
-        depths = {one: level.depth for level in walked for one in level.execution_ids}
-        return Snapshot(executions.of(depths), walked, depths)
+        outline = await self._tree.outline(run_id)
+        walked = walk(outline.forest, target or None)
+        facts = [outline.facts[one] for one in walked.execution_ids]
+        return Snapshot(walked.execution_ids, facts, walked.depths, walked)
 
     async def load_one(self, run_id: str, target: str) -> Snapshot:
         """Just that execution; nothing where it is not recorded."""
         record = await self._reads.execution(run_id, target)
         if record is None:
-            return Snapshot({}, walk(Forest()), {})
-        return Snapshot({target: record}, walk(Forest([(target, "", 0, 0)])), {target: 0})
+            return Snapshot((), (), (), walk(Forest()))
+        facts = Facts.read(record.status, record.agent_node_id, record.reasoner_id)
+        return Snapshot([target], [facts], [0], walk(Forest([(target, "", 0, 0)])))
 
     async def preview(self, run_id: str, scope: Scope, target: str = "") -> Preview:
         """What a cancel would touch. Raises NotFound."""
@@ -92,46 +84,51 @@ class Survey:
         if not snapshot.executions:
             raise NotFound(f"execution {target} not found" if target else f"{run_in_words(run_id)} not found")
         snapshot = await self._in_its_tree(run_id, scope, snapshot)
-        covers = await self._tree.covers(run_id, list(snapshot.executions))
-        statuses = {one: effective_status(record, covers.get(one)) for one, record in snapshot.executions.items()}
-        nodes = tuple(snapshot.node(one, status) for one, status in statuses.items())
-        would_cancel = sum(not status.terminal for status in statuses.values())
+        covers = await self._tree.covers(run_id, snapshot.executions)
+        statuses = [
+            effective_status(facts, covers.get(one))
+            for one, facts in zip(snapshot.executions, snapshot.facts, strict=True)
+        ]
+        nodes = Nodes(snapshot.executions, snapshot.depths, list(map(cache(Fate.of), snapshot.facts, statuses)))
+        would_cancel = sum(not status.terminal for status in statuses)
         return Preview(public_run(run_id), scope, target or None, len(nodes), would_cancel, nodes)
 
     async def _in_its_tree(self, run_id: str, scope: Scope, snapshot: Snapshot) -> Snapshot:
         """The depth of a narrow cancel's execution: nothing but a report needs it."""
         if scope is not Scope.EXECUTION:
             return snapshot
-        return replace(snapshot, depths={one: await self._tree.depth(run_id, one) for one in snapshot.executions})
+        return replace(snapshot, depths=[await self._tree.depth(run_id, one) for one in snapshot.executions])
 
     async def report(
         self,
         run_id: str,
         cancel_id: str | None = None,
         *,
-        nodes: tuple[NodeResult, ...] = (),
+        nodes: Nodes = NO_NODES,
         repeated: bool = False,
         cursor: int = 0,
     ) -> CancelReport:
         """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
         operation = await self.operation(run_id, cancel_id)
-        executions, depths = await self._to_report(run_id, operation)
-        evidence, operations = await self._evidence(run_id, operation, executions, depths)
+        tally, depths = await self._tally(run_id, operation)
+        evidence, operations = await self._evidence(run_id, tally, depths)
         active = await self._active_in_run(run_id, operations)
         return build_report(
-            run_id, operation, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
+            run_id, operation, tally, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
         )
 
-    async def _to_report(
-        self, run_id: str, operation: OperationRecord
-    ) -> tuple[Mapping[str, ExecutionRecord], Mapping[str, int]]:
+    async def _tally(self, run_id: str, operation: OperationRecord) -> tuple[Tally, Mapping[str, int]]:
         """What is in scope, and how deep: the tree of a run is made only where something of it still runs."""
+        tally = Tally(operation)
         if operation.scope is Scope.RUN:
-            executions = await self._reads.executions(run_id)
-            return executions, DepthsWhereAsked(executions)
+            async for page in self._reads.rows(run_id):
+                tally.add(page)
+            return tally, depths((await self._tree.outline(run_id)).forest) if tally.running else {}
         snapshot = await self._load(run_id, operation.scope, operation.target)
         snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
-        return snapshot.executions, snapshot.depths
+        async for page in self._reads.rows_of(run_id, snapshot.executions):
+            tally.add(page)
+        return tally, dict(zip(snapshot.executions, snapshot.depths, strict=True)) if tally.running else {}
 
     async def _active_in_run(self, run_id: str, operations: Sequence[OperationRecord]) -> int | None:
         """Advice for whoever cancelled just one: a report is not refused for it."""
@@ -146,9 +143,9 @@ class Survey:
             return None
 
     async def _effectively_active(self, run_id: str) -> int:
-        executions = await self._reads.executions(run_id)
-        covers = await self._tree.covers_of_all(run_id, forest_of(executions), executions)
-        return sum(not effective_status(one, covers.get(name)).terminal for name, one in executions.items())
+        outline = await self._tree.outline(run_id)
+        covers = await self._tree.covers_of_all(run_id, outline.forest, outline.facts)
+        return sum(not effective_status(facts, covers.get(one)).terminal for one, facts in outline.facts.items())
 
     async def audit(self, run_id: str, after: str = "", limit: int | None = None) -> tuple[AuditEntry, ...]:
         """The run's log behind the position `after`, oldest first; without a limit all of it. Raises NotFound."""
@@ -177,45 +174,15 @@ class Survey:
         raise NoCancellation(f"{run_in_words(run_id)} was never cancelled")
 
     async def _evidence(
-        self,
-        run_id: str,
-        operation: OperationRecord,
-        executions: Mapping[str, ExecutionRecord],
-        depths: Mapping[str, int],
+        self, run_id: str, tally: Tally, depths_of: Mapping[str, int]
     ) -> tuple[Evidence, list[OperationRecord]]:
-        """What was said of the executions, and the operations of their run."""
-        intents, acks, slots, operations, now_us = await asyncio.gather(
-            self._intents(run_id, operation),
-            self._acks(run_id, operation),
-            self._reads.worker_ids(run_id),
-            self._reads.operations(run_id),
-            self._operations.now_us(),
+        """Of what still runs, and the operations of the run."""
+        slots, operations, now_us = await asyncio.gather(
+            self._reads.worker_ids(run_id), self._reads.operations(run_id), self._operations.now_us()
         )
-        wanted = _workers_of_interest(executions, intents, acks, slots)
         workers = {
             state.worker_id: Worker(state.worker_id, state.alive, state.ever_seen, state.seen_at_us)
-            for state in (await self._reads.workers(wanted)).values()
+            for state in (await self._reads.workers(tally.holders(slots))).values()
         }
         deadlines = {one.cancel_id: one.deadline_us for one in operations}
-        return Evidence(executions, depths, intents, acks, slots, workers, now_us, deadlines), operations
-
-    async def _intents(self, run_id: str, operation: OperationRecord) -> Mapping[str, IntentRecord]:
-        if operation.scope is Scope.EXECUTION:
-            return await self._reads.some_intents(run_id, [operation.target])
-        return await self._reads.intents(run_id)
-
-    async def _acks(self, run_id: str, operation: OperationRecord) -> Mapping[str, AckRecord]:
-        if operation.scope is Scope.EXECUTION:
-            return await self._reads.some_acks(run_id, [operation.target])
-        return await self._reads.acks(run_id)
-
-
-def _workers_of_interest(
-    executions: Mapping[str, ExecutionRecord],
-    intents: Mapping[str, IntentRecord],
-    acks: Mapping[str, AckRecord],
-    slots: Mapping[str, str],
-) -> list[str]:
-    """Only those whose heartbeat can be a cause: holders of what was told and is not settled."""
-    open_ones = (executions[one] for one in executions if one in intents and not disposition_of(acks.get(one)).settled)
-    return [slots[slot] for slot in {record.slot for record in open_ones if record.claimed} if slot in slots]
+        return evidence_of(tally, depths_of, slots, workers, now_us, deadlines), operations

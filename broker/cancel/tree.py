@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 
 from broker.cancel.walk import Forest, depths, descendants
-from broker.protocol.records import ExecutionRecord, Parsed, place_of
+from broker.protocol.records import ExecutionRecord, Facts, Parsed, place_of, places_of
 from broker.store.reads import Reads, is_below
 
 
@@ -20,24 +19,21 @@ def forest_of(executions: Mapping[str, ExecutionRecord]) -> Forest:
     )
 
 
-class DepthsWhereAsked(Mapping[str, int]):
-    """The depth of each, worked out when the first one is asked for."""
+class Outline:
+    """What of a run is needed to walk it and to answer for its nodes: it takes in page by page, and keeps no record."""
 
-    def __init__(self, executions: Mapping[str, ExecutionRecord]) -> None:
-        self._executions = executions
+    def __init__(self) -> None:
+        self.forest = Forest()
+        self.facts: dict[str, Facts] = {}
+        self._known: dict[tuple[str, str, str], Facts] = {}
 
-    @cached_property
-    def _depths(self) -> Mapping[str, int]:
-        return depths(forest_of(self._executions))
-
-    def __getitem__(self, one: str) -> int:
-        return self._depths[one]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._executions)
-
-    def __len__(self) -> int:
-        return len(self._executions)
+    def add(self, ids: Sequence[str], raw: Sequence[str]) -> None:
+        """Takes in at least one id and its record; of a repeated id the last one counts."""
+        parents, stamps_us, registered_us, words = places_of(raw)
+        self.forest.add_columns(ids, parents, stamps_us, registered_us)
+        known = self._known
+        facts = (known.get(one) or known.setdefault(one, Facts.read(*one)) for one in words)
+        self.facts.update(zip(ids, facts, strict=True))
 
 
 class Tree:
@@ -57,7 +53,14 @@ class Tree:
             at = parents.get(at, "")
         if at not in seen:
             return max(0, len(seen) - 1)
-        return depths(forest_of(await self._reads.executions(run_id)))[execution_id]
+        return depths((await self.outline(run_id)).forest)[execution_id]
+
+    async def outline(self, run_id: str) -> Outline:
+        """Every execution of the run."""
+        outline = Outline()
+        async for page in self._reads.execution_pages(run_id):
+            outline.add(*page)
+        return outline
 
     async def covers(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, str]:
         """The cancel id of a closed gate that covers it: the run's, else of a subtree that it lies in."""
@@ -74,9 +77,7 @@ class Tree:
             if is_below(one, target, parents)
         }
 
-    async def covers_of_all(
-        self, run_id: str, forest: Forest, executions: Mapping[str, ExecutionRecord]
-    ) -> Mapping[str, str]:
+    async def covers_of_all(self, run_id: str, forest: Forest, executions: Iterable[str]) -> Mapping[str, str]:
         """The same for everything in the run."""
         gates = await self._reads.gates(run_id)
         if gates.run:

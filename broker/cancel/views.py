@@ -8,7 +8,7 @@ from datetime import datetime
 
 from broker.cancel.report import Evidence, cause_of, disposition_of
 from broker.protocol.names import public_run
-from broker.protocol.records import ExecutionRecord, OperationRecord, as_time, stamp, unescape
+from broker.protocol.records import ExecutionRecord, Facts, OperationRecord, as_time, stamp, unescape
 from broker.protocol.states import Cause, Disposition, Scope, Status, normalise
 
 
@@ -93,7 +93,7 @@ class Cancellations:
     next_cursor: int | None
 
 
-def effective_status(record: ExecutionRecord, covering: str | None) -> Status:
+def effective_status(record: ExecutionRecord | Facts, covering: str | None) -> Status:
     """The status that counts: a closed gate has decided, also where its walk has not come by."""
     status = normalise(record.raw_status)
     return Status.CANCELLED if covering and not status.terminal else status

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 from typing import NamedTuple
 
 _UNREGISTERED = -1.0
@@ -18,6 +19,7 @@ _UNREGISTERED = -1.0
 _ABOVE_ROOT = -1
 """Depth of what is no execution: a missing parent, or none. Whoever names it is at 0."""
 _UNKNOWN, _ON_PATH = -2, -3
+_PAGE = 1_000
 
 
 class Forest:
@@ -39,16 +41,27 @@ class Forest:
         The stamp is started_at, or where that is absent the time of registration: µs since 1970, >= 0.
         Of equal stamps the time of registration decides.
         """
-        places, parents, stamps, registered = self._places, self._parents, self._stamps_us, self._registered_us
-        for execution_id, parent_execution_id, stamp_us, registered_us in records:
-            place, parent = places[execution_id], places[parent_execution_id]
-            while len(parents) < len(places):
-                parents.append(0)
-                stamps.append(_UNREGISTERED)
-                registered.append(_UNREGISTERED)
-            parents[place] = parent
-            stamps[place] = stamp_us
-            registered[place] = registered_us
+        records = iter(records)
+        while page := list(islice(records, _PAGE)):
+            self.add_columns(*zip(*page, strict=True))
+
+    def add_columns(
+        self,
+        execution_ids: Sequence[str],
+        parent_execution_ids: Sequence[str],
+        stamps_us: Sequence[int],
+        registered_us: Sequence[int],
+    ) -> None:
+        """The same of records in columns."""
+        places = list(map(self._places.__getitem__, execution_ids))
+        above = list(map(self._places.__getitem__, parent_execution_ids))
+        parents, stamps, registered = self._parents, self._stamps_us, self._registered_us
+        grown = len(self._places) - len(parents)
+        parents.extend(repeat(0, grown))
+        stamps.extend(repeat(_UNREGISTERED, grown))
+        registered.extend(repeat(_UNREGISTERED, grown))
+        for place, parent, stamp_us, at_us in zip(places, above, stamps_us, registered_us, strict=True):
+            parents[place], stamps[place], registered[place] = parent, stamp_us, at_us
 
     def __len__(self) -> int:
         return len(self._stamps_us) - self._stamps_us.count(_UNREGISTERED)
@@ -67,13 +80,18 @@ class Walk:
 
     sizes: dict[int, int]
     """Depth -> number of executions, deepest first; depths without executions are absent."""
-    _ids: list[str]
-    _order: list[int]
+    execution_ids: list[str]
+    """Of all levels, in the order in which they are told."""
 
     @property
     def total(self) -> int:
         """Number of executions in all levels."""
-        return len(self._order)
+        return len(self.execution_ids)
+
+    @property
+    def depths(self) -> Sequence[int]:
+        """The depth of each, in the same order."""
+        return array("i", chain.from_iterable(repeat(depth, size) for depth, size in self.sizes.items()))
 
     def __len__(self) -> int:
         """Number of levels."""
@@ -82,7 +100,7 @@ class Walk:
     def __iter__(self) -> Iterator[Level]:
         start = 0
         for depth, size in self.sizes.items():
-            yield Level(depth, [self._ids[place] for place in self._order[start : start + size]])
+            yield Level(depth, self.execution_ids[start : start + size])
             start += size
 
 
@@ -100,7 +118,8 @@ def walk(forest: Forest, target: str | None = None) -> Walk:
     _sort_ties(forest, order, ids)
     order.sort(key=forest._stamps_us.__getitem__, reverse=True)  # stable: each sort keeps what those before it did
     order.sort(key=depth.__getitem__, reverse=True)
-    return Walk({level: found[level] for level in range(max(found, default=0), -1, -1) if level in found}, ids, order)
+    sizes = {level: found[level] for level in range(max(found, default=0), -1, -1) if level in found}
+    return Walk(sizes, [ids[place] for place in order])
 
 
 def depths(forest: Forest) -> dict[str, int]:

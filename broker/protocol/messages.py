@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from broker.errors import InvalidInput
-from broker.protocol.states import Source
+from broker.protocol.states import Disposition, Source
 
 VERSION = 1
 
@@ -47,7 +47,7 @@ class AcksMessage(_Message):
 
     type: Literal["acks"] = "acks"
     at_us: str
-    acks: list[tuple[str, str]] = Field(default_factory=list)
+    acks: list[tuple[str, Disposition]] = Field(default_factory=list)
     settled: list[str] = Field(default_factory=list)
 
 
@@ -94,6 +94,18 @@ def parse_message(payload: bytes | str) -> AnyMessage | None:
         if _is_of_the_future(payload):
             return None
         raise InvalidInput(f"not a message of version {VERSION}: {payload[:200]!r}") from error
+
+
+def parse_acks(payload: bytes | str) -> AcksMessage | None:
+    """The same where acks are expected; None for any other message, too. A cancel of many is followed by many."""
+    try:
+        acks = AcksMessage.model_validate_json(payload)
+    except ValidationError:
+        acks = None
+    if acks is not None and "type" in acks.model_fields_set:
+        return acks
+    message = parse_message(payload)
+    return message if isinstance(message, AcksMessage) else None
 
 
 def _is_of_the_future(payload: bytes | str) -> bool:

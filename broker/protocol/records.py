@@ -103,11 +103,6 @@ class Parsed(Mapping[str, T], Generic[T]):
         """Ids and what was read of them, for who needs less than a record."""
         return self._raw.items()
 
-    def of(self, ids: Iterable[str]) -> Parsed[T]:
-        """Those of them, in this order. Raises KeyError for one that is not there."""
-        raw = self._raw
-        return Parsed({one: raw[one] for one in ids}, self._parse)
-
 
 class ExecutionRecord(NamedTuple):
     """What is known of an execution. `slot` is empty unless a claim is open; `start` counts the claims.
@@ -163,11 +158,52 @@ class ExecutionRecord(NamedTuple):
         return self.stamp.endswith("+")
 
 
+class Facts(NamedTuple):
+    """What an answer says of an execution beside its place in the tree: few are different in a run of many."""
+
+    raw_status: str
+    agent_node_id: str
+    reasoner_id: str
+
+    @classmethod
+    def read(cls, status: str, agent_node_id: str, reasoner_id: str) -> Facts:
+        """From these fields of its record."""
+        return cls(unescape(status), agent_node_id, unescape(reasoner_id))
+
+
 def place_of(raw: str) -> tuple[str, int, int]:
     """What the walk needs: the parent, when it started (else was registered), and when it was registered."""
     _, parent, _, _, started_us, registered_us, _ = raw.split("|", 6)
     registered = int(registered_us or 0)
     return parent, registered if started_us in ("", SAME) else int(started_us), registered
+
+
+class Places(NamedTuple):
+    """What `place_of` says of some records, in columns, and the fields that the facts of each are read from."""
+
+    parents: Sequence[str]
+    stamps_us: Sequence[int]
+    registered_us: Sequence[int]
+    words: Iterable[tuple[str, str, str]]
+
+
+def places_of(raw: Sequence[str]) -> Places:
+    """Of at least one record. Column by column: of a million records each step counts."""
+    statuses, parents, agent_nodes, reasoners, started, registered, _ = zip(
+        *[one.split("|", 6) for one in raw], strict=True
+    )
+    registered_us = [int(at or 0) for at in registered]
+    stamps_us = [int(at) if at else default for at, default in zip(started, registered_us, strict=True)]
+    return Places(parents, stamps_us, registered_us, zip(statuses, agent_nodes, reasoners, strict=True))
+
+
+class Rows(NamedTuple):
+    """A page of executions and what stands beside each of them, as text; None where nothing does."""
+
+    ids: Sequence[str]
+    executions: Sequence[str]
+    intents: Sequence[str | None]
+    acks: Sequence[str | None]
 
 
 class IntentRecord(NamedTuple):

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from broker.cancel.report import AckLag, CancelReport, ExecutionReport, Lag, NodeResult
+from broker.cancel.nodes import NodeResult
+from broker.cancel.report import AckLag, CancelReport, ExecutionReport, Lag
 from broker.cancel.survey import Preview
 from broker.cancel.views import Cancellations, CancellationView, ExecutionView, RunView
 from broker.ingest.dead import DeadEntry, DeadPage

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from broker.protocol.records import (
     AckRecord,
@@ -16,6 +17,7 @@ from broker.protocol.records import (
     IntentRecord,
     OperationRecord,
     Parsed,
+    Rows,
     stamp,
 )
 from broker.protocol.states import Scope
@@ -104,6 +106,51 @@ class Reads:
     async def executions(self, run_id: str) -> Parsed[ExecutionRecord]:
         """Every execution of the run, in pages."""
         return Parsed(await self._hash(self._backend.run(run_id).executions), ExecutionRecord.parse)
+
+    async def execution_pages(self, run_id: str) -> AsyncIterator[tuple[list[str], list[str]]]:
+        """Every execution of the run, ids and records as text, at least one a page; some may come twice."""
+        async for page in self._scan(self._backend.run(run_id).executions):
+            await asyncio.sleep(0)  # sends for the next page: Redis reads it while this one is looked at
+            if page:
+                yield page[0::2], page[1::2]
+
+    async def rows(self, run_id: str) -> AsyncIterator[Rows]:
+        """Every execution of the run with what stands beside it, a page of which is read together; some come twice.
+
+        A page is handed out when the next one is sent for: Redis reads that while this one is looked at.
+        """
+        read: Rows | None = None
+        async for page in self._scan(self._backend.run(run_id).executions):
+            if not page:
+                continue
+            beside = asyncio.ensure_future(self._beside(run_id, page[0::2]))
+            try:
+                await asyncio.sleep(0)
+                if read is not None:
+                    yield read
+                read = Rows(page[0::2], page[1::2], *await beside)
+            finally:
+                beside.cancel()
+        if read is not None:
+            yield read
+
+    async def rows_of(self, run_id: str, execution_ids: Sequence[str]) -> AsyncIterator[Rows]:
+        """The same of those of the executions that are recorded."""
+        key = self._backend.run(run_id).executions
+        for at in range(0, len(execution_ids), PAGE):
+            page = execution_ids[at : at + PAGE]
+            found, (intents, acks) = await asyncio.gather(
+                self._backend.commands.command("HMGET", key, *page), self._beside(run_id, page)
+            )
+            known = [row for row in zip(page, found, intents, acks, strict=True) if row[1] is not None]
+            if known:
+                yield Rows(*zip(*known, strict=True))
+
+    async def _beside(self, run_id: str, ids: Sequence[str]) -> tuple[list[str | None], list[str | None]]:
+        """The intents and the acks of these."""
+        keys, command = self._backend.run(run_id), self._backend.commands.command
+        intents, acks = await asyncio.gather(command("HMGET", keys.intents, *ids), command("HMGET", keys.acks, *ids))
+        return intents, acks
 
     async def some_executions(self, run_id: str, execution_ids: Sequence[str]) -> dict[str, ExecutionRecord]:
         """Those of the executions that are recorded."""
@@ -269,12 +316,17 @@ class Reads:
         return found
 
     async def _scan(self, key: str, verb: str = "HSCAN") -> AsyncIterator[list[str]]:
-        cursor = "0"
-        while True:
-            cursor, page = await self._backend.commands.command(verb, key, cursor, "COUNT", PAGE)
-            yield page
-            if str(cursor) == "0":
-                return
+        """The next page is asked for before this one is looked at, so that what is read beside it goes with it."""
+        scan = partial(self._backend.commands.command, verb, key)
+        asked: asyncio.Future[Any] | None = scan("0", "COUNT", PAGE)
+        try:
+            while asked is not None:
+                cursor, page = await asked
+                asked = scan(cursor, "COUNT", PAGE) if str(cursor) != "0" else None
+                yield page
+        finally:
+            if asked is not None:  # whoever looks has seen enough
+                asked.cancel()
 
 
 def is_below(execution_id: str, target: str, parents: Mapping[str, str]) -> bool:

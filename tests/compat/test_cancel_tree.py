@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from broker.cancel.tree import Tree
 from broker.errors import StoreRefused
 from broker.store.operations import CHUNK, Operations, Told
-from broker.store.reads import Reads
 from tests.support.http import register
 
 PREFIXES = ["/api/v1", "/api/ui/v1"]
@@ -143,7 +143,7 @@ def test_a_chunk_that_fails_is_errors_and_the_walk_goes_on(http: httpx.Client, m
     assert order == sorted(order), "the order of the walk, whichever chunk was answered first"
 
 
-@pytest.mark.parametrize(("part", "verb"), [(Operations, "open"), (Reads, "executions")])
+@pytest.mark.parametrize(("part", "verb"), [(Operations, "open"), (Tree, "outline")])
 def test_a_storage_failure_at_load(
     http: httpx.Client, monkeypatch: pytest.MonkeyPatch, part: type[object], verb: str
 ) -> None:

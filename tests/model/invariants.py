@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from broker.cancel.report import Evidence, build_report, disposition_of
-from broker.protocol.records import ExecutionRecord, OperationRecord
+from broker.cancel.report import build_report, disposition_of, evidence_of
+from broker.cancel.tally import Tally
+from broker.protocol.records import ExecutionRecord, OperationRecord, Rows
 from broker.protocol.states import Disposition, Status, is_terminal, normalise
 from tests.model.contents import RUN, STAMP, Contents
 from tests.model.game import Game
@@ -157,11 +158,13 @@ def _is_current(contents: Contents, hold: Hold) -> bool:
 @lru_cache(maxsize=20_000)
 def _still_running(contents: Contents, operation: OperationRecord) -> frozenset[str]:
     """What production's report names."""
-    executions = {one: record for one, record in contents.records.items() if contents.in_scope(one, operation)}
-    evidence = Evidence(
-        executions, contents.depths, contents.intent, contents.ack, contents.worker_of_slot, {}, int(STAMP)
-    )
-    return frozenset(one.execution_id for one in build_report(RUN, operation, evidence).still_running)
+    executions = {one: raw for one, raw in contents.executions if contents.in_scope(one, operation)}
+    intents, acks = dict(contents.intents), dict(contents.acks)
+    tally = Tally(operation)
+    ids, raw = list(executions), list(executions.values())
+    tally.add(Rows(ids, raw, [*map(intents.get, ids)], [*map(acks.get, ids)]))
+    evidence = evidence_of(tally, contents.depths, contents.worker_of_slot, {}, int(STAMP), {})
+    return frozenset(one.execution_id for one in build_report(RUN, operation, tally, evidence).still_running)
 
 
 # --- in a fair end --------------------------------------------------------------------------------

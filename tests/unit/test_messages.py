@@ -14,6 +14,7 @@ from broker.protocol.messages import (
     CanaryMessage,
     CancelMessage,
     DoYouHoldMessage,
+    parse_acks,
     parse_message,
 )
 
@@ -74,3 +75,30 @@ def test_absent_reason_and_requester_are_null_on_the_wire() -> None:
     message = parse_message(json.dumps(fields))
     assert isinstance(message, CancelMessage)
     assert (message.reason, message.requested_by) == (None, None)
+
+
+def test_acks_read_as_acks_are_what_they_are_as_any_message() -> None:
+    text = (GOLDEN / "acks.json").read_text()
+    assert parse_acks(text) == parse_message(text)
+    assert parse_acks((GOLDEN / "cancel.json").read_text()) is None
+    assert parse_acks('{"v":2,"type":"acks","at_us":7}') is None
+    assert parse_acks('{"v":1,"type":"acks_of_tomorrow"}') is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff\xfe",
+        b"null",
+        b'{"v":1,"at_us":"1"}',  # acks are all optional but for their time: what does not say its type is none
+        b'{"v":1,"type":"acks"}',
+        b'{"v":1,"type":"acks","at_us":"1","acks":[["one"]]}',
+        b'{"v":1,"type":"acks","at_us":"1","acks":[["one",2]]}',
+        b'{"v":1,"type":"acks","at_us":"1","acks":[["one","gone_fishing"]]}',
+        b'{"v":1,"type":"acks","at_us":"1","settled":"c_1"}',
+    ],
+)
+def test_what_are_no_acks_is_refused_with_its_text(payload: bytes) -> None:
+    with pytest.raises(InvalidInput, match="not a message of version 1"):
+        parse_acks(payload)

@@ -137,6 +137,13 @@ def test_pages_make_no_difference(records: list[Record], cuts: list[int]) -> Non
     assert list(walk(paged)) == list(walk(forest_of(records)))
 
 
+@given(any_records)
+def test_a_walk_has_its_executions_and_their_depths_in_columns(records: list[Record]) -> None:
+    walked = walk(forest_of(records))
+    pairs = [(one, level.depth) for level in walked for one in level.execution_ids]
+    assert list(zip(walked.execution_ids, walked.depths, strict=True)) == pairs
+
+
 @given(st.lists(any_record, unique_by=lambda record: record[0]), st.data())
 def test_the_order_of_the_records_makes_no_difference(records: list[Record], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(records))
