@@ -124,7 +124,7 @@ MUTANTS = (
         Patch("(not is_seen_to_run(e) or is_news(e, said))", "true"),)),
     Mutant("a refused start proves no end of what was told", "said to run, and started too", (EVIDENCE, RUNS), (
         Patch("if not get_field(intents_key, execution_id) and was_never_started(e) then",
-              "if RANK[read_ack(execution_id).disposition] < 2 and not has_open_claim(e) then"),)),
+              "if read_ack(execution_id).settled_us == '' and not has_open_claim(e) then"),)),
     Mutant("a refused start proves no end of what is to be told", "said to run, and started too", (EVIDENCE, RUNS), (
         Patch("if not get_field(intents_key, execution_id) and was_never_started(e) then",
               "if not get_field(intents_key, execution_id) and not has_open_claim(e) then"),)),
@@ -151,7 +151,7 @@ MUTANTS = (
               "for _, covering_id in ipairs({ covering[1] }) do\n    reopen_operation(covering_id, 'registered'"),)),
     Mutant("start leaves an open claim alone", "two workers, one execution", (EVIDENCE, RUNS), (
         Patch("if not get_field(intents_key, execution_id) and was_never_started(e) then",
-              "if RANK[read_ack(execution_id).disposition] < 2 then"),)),
+              "if read_ack(execution_id).settled_us == '' then"),)),
     Mutant("a given-back claim counts as none", "retry", (SETTLES, START), (
         Patch("return not has_open_claim(e) and not is_seen", "return e.start == '0' and not is_seen"),)),
     Mutant("start number on acks and ends", "retry", (EVIDENCE, RUNS, REPORT), (
