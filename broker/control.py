@@ -190,7 +190,7 @@ class Broker:
     async def report_execution(self, execution_id: str, *, wait: float | None = None, cursor: int = 0) -> CancelReport:
         """The same for the narrow cancel of an execution, which may have no run; else for its run's widest."""
         run_id = await self._known_run_of(execution_id)
-        own = (await self._replica.reads.gates(run_id)).executions.get(execution_id)
+        own = await self._replica.reads.narrow_cancel(run_id, execution_id)
         return await self._report(run_id, own, wait, cursor)
 
     async def _report(self, run_id: str, cancel_id: str | None, wait: float | None, cursor: int) -> CancelReport:

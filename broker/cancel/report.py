@@ -134,7 +134,7 @@ class Worker:
 class Evidence:
     """What was read of some executions: their records, their depths, and what was said of them.
 
-    `deadlines` has the deadline of every operation of the run: what an earlier one told is late by that, too.
+    `deadlines` has that of every operation that told some of them: what an earlier one told is late by that, too.
     """
 
     executions: Mapping[str, ExecutionRecord]

@@ -111,8 +111,9 @@ class Survey:
         """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
         operation = await self.operation(run_id, cancel_id)
         tally, depths = await self._tally(run_id, operation)
-        evidence, operations = await self._evidence(run_id, tally, depths)
-        active = await self._active_in_run(run_id, operations)
+        evidence, active = await asyncio.gather(
+            self._evidence(run_id, operation, tally, depths), self._active_in_run(run_id)
+        )
         return build_report(
             run_id, operation, tally, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
         )
@@ -124,18 +125,23 @@ class Survey:
             async for page in self._reads.rows(run_id):
                 tally.add(page)
             return tally, depths((await self._tree.outline(run_id)).forest) if tally.running else {}
+        if operation.scope is Scope.EXECUTION:
+            async for page in self._reads.rows_of(run_id, [operation.target]):
+                tally.add(page)
+            return tally, {one: await self._tree.depth(run_id, one) for one in tally.running}
         snapshot = await self._load(run_id, operation.scope, operation.target)
-        snapshot = await self._in_its_tree(run_id, operation.scope, snapshot)
         async for page in self._reads.rows_of(run_id, snapshot.executions):
             tally.add(page)
         return tally, dict(zip(snapshot.executions, snapshot.depths, strict=True)) if tally.running else {}
 
-    async def _active_in_run(self, run_id: str, operations: Sequence[OperationRecord]) -> int | None:
+    async def _active_in_run(self, run_id: str) -> int | None:
         """Advice for whoever cancelled just one: a report is not refused for it."""
         try:
-            if any(one.scope is Scope.RUN for one in operations):
+            gates = await self._reads.gates(run_id)
+            if gates.run:
                 return 0  # a closed gate has decided, also where its walk has not come by
-            if any(one.scope is Scope.SUBTREE and one.phase == "walking" for one in operations):
+            subtrees = await self._reads.some_operations(run_id, gates.subtrees.values())
+            if any(one.phase == "walking" for one in subtrees):
                 return await self._effectively_active(run_id)
             return (await self._reads.run_state(run_id)).active
         except BrokerError as error:
@@ -174,15 +180,16 @@ class Survey:
         raise NoCancellation(f"{run_in_words(run_id)} was never cancelled")
 
     async def _evidence(
-        self, run_id: str, tally: Tally, depths_of: Mapping[str, int]
-    ) -> tuple[Evidence, list[OperationRecord]]:
-        """Of what still runs, and the operations of the run."""
-        slots, operations, now_us = await asyncio.gather(
-            self._reads.worker_ids(run_id), self._reads.operations(run_id), self._operations.now_us()
+        self, run_id: str, operation: OperationRecord, tally: Tally, depths_of: Mapping[str, int]
+    ) -> Evidence:
+        """Of what still runs, and of the operations that told it."""
+        others = tally.cancel_ids - {operation.cancel_id}
+        slots, tellers, now_us = await asyncio.gather(
+            self._reads.worker_ids(run_id), self._reads.some_operations(run_id, others), self._operations.now_us()
         )
         workers = {
             state.worker_id: Worker(state.worker_id, state.alive, state.ever_seen, state.seen_at_us)
             for state in (await self._reads.workers(tally.holders(slots))).values()
         }
-        deadlines = {one.cancel_id: one.deadline_us for one in operations}
-        return evidence_of(tally, depths_of, slots, workers, now_us, deadlines), operations
+        deadlines = {one.cancel_id: one.deadline_us for one in (operation, *tellers)}
+        return evidence_of(tally, depths_of, slots, workers, now_us, deadlines)

@@ -116,6 +116,11 @@ class Tally:
         if ack is not None:
             self.acks[one] = ack
 
+    @property
+    def cancel_ids(self) -> set[str]:
+        """The operations that told what still runs: their deadlines count, too."""
+        return {intent.partition("|")[0] for intent in self.intents.values()}
+
     def holders(self, worker_of_slot: Mapping[str, str]) -> set[str]:
         """The workers whose heartbeat can be a cause: those that hold what was told and is not settled."""
         slots = {ExecutionRecord.parse(self.running[one]).slot for one in self.intents}

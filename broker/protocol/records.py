@@ -21,6 +21,7 @@ LATEST_US = 9_000_000_000_000_000  # the year 2255: the last stamp that Lua can 
 REMARKS = frozenset({"overdue", "given_up"})
 SAME = "="
 """In an execution's record: started when it was registered; the status has been so since it started."""
+_NOT_SAID = ("", SAME)
 
 
 def escape(text: str) -> str:
@@ -175,7 +176,7 @@ def place_of(raw: str) -> tuple[str, int, int]:
     """What the walk needs: the parent, when it started (else was registered), and when it was registered."""
     _, parent, _, _, started_us, registered_us, _ = raw.split("|", 6)
     registered = int(registered_us or 0)
-    return parent, registered if started_us in ("", SAME) else int(started_us), registered
+    return parent, registered if started_us in _NOT_SAID else int(started_us), registered
 
 
 class Places(NamedTuple):
@@ -193,7 +194,8 @@ def places_of(raw: Sequence[str]) -> Places:
         *[one.split("|", 6) for one in raw], strict=True
     )
     registered_us = [int(at or 0) for at in registered]
-    stamps_us = [int(at) if at else default for at, default in zip(started, registered_us, strict=True)]
+    pairs = zip(started, registered_us, strict=True)
+    stamps_us = [default if at in _NOT_SAID else int(at) for at, default in pairs]
     return Places(parents, stamps_us, registered_us, zip(statuses, agent_nodes, reasoners, strict=True))
 
 

@@ -75,14 +75,10 @@ class Waiting(NamedTuple):
 
 
 class Gates(NamedTuple):
-    """The closed gates of a run: the cancel id of the run's own, and of each subtree's by its target.
-
-    `executions` has the narrow cancels by theirs, which gate nothing.
-    """
+    """The closed gates of a run: the cancel id of the run's own, and of each subtree's by its target."""
 
     run: str | None
     subtrees: Mapping[str, str]
-    executions: Mapping[str, str]
 
 
 class Reads:
@@ -166,15 +162,20 @@ class Reads:
         return {one: AckRecord.parse(raw) for one, raw in found.items()}
 
     async def gates(self, run_id: str) -> Gates:
+        """Those of subtrees are looked for only where there are any: beside them stand the narrow cancels, which gate
+        nothing, and of which a run may have thousands."""
+        key = self._backend.run(run_id).gates
+        run_gate, subtrees = await self._backend.commands.command("HMGET", key, "*", "#subtrees")
         found: dict[str, str] = {}
-        async for page in self._scan(self._backend.run(run_id).gates):
-            found.update(zip(page[0::2], page[1::2], strict=True))
-        run_gate = found.pop("*", None)
-        return Gates(
-            run=run_gate,
-            subtrees={target: one for target, one in found.items() if target[0] not in "=#"},
-            executions={target[1:]: one for target, one in found.items() if target[0] == "="},
-        )
+        if subtrees:
+            async for page in self._scan(key):
+                found.update(zip(page[0::2], page[1::2], strict=True))
+        return Gates(run_gate, {target: one for target, one in found.items() if target[0] not in "*=#"})
+
+    async def narrow_cancel(self, run_id: str, execution_id: str) -> str | None:
+        """The cancel id of the execution's own cancel."""
+        found = await self._backend.commands.command("HGET", self._backend.run(run_id).gates, f"={execution_id}")
+        return None if found is None else str(found)
 
     async def intents(self, run_id: str) -> Parsed[IntentRecord]:
         return Parsed(await self._hash(self._backend.run(run_id).intents), IntentRecord.parse)
@@ -215,6 +216,11 @@ class Reads:
     async def operation(self, run_id: str, cancel_id: str) -> OperationRecord | None:
         raw = await self._backend.commands.command("HGET", self._backend.run(run_id).cancels, cancel_id)
         return OperationRecord.parse(cancel_id, raw) if raw else None
+
+    async def some_operations(self, run_id: str, cancel_ids: Iterable[str]) -> list[OperationRecord]:
+        """Those of the operations that there are."""
+        found = await self._backend.fields(self._backend.run(run_id).cancels, sorted(cancel_ids))
+        return [OperationRecord.parse(one, raw) for one, raw in found.items()]
 
     async def operations(self, run_id: str) -> list[OperationRecord]:
         """All cancel operations of the run, oldest first."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, escape, place_of, stamp, unescape
+from broker.protocol.records import (
+    AckRecord,
+    ExecutionRecord,
+    IntentRecord,
+    escape,
+    place_of,
+    places_of,
+    stamp,
+    unescape,
+)
 
 
 @given(st.text())
@@ -33,6 +42,8 @@ def test_a_time_that_is_not_said_twice_reads_like_one_in_full() -> None:
     )
     assert ExecutionRecord.parse(short) == ExecutionRecord.parse(full)
     assert place_of(short) == place_of(full) == ("root", 1795342312480000, 1795342312480000)
+    places = places_of([short, full])
+    assert places.stamps_us == [1795342312480000] * 2
 
 
 def test_a_status_since_a_later_start() -> None:
