@@ -110,8 +110,8 @@ class Survey:
     ) -> CancelReport:
         """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
         operation = await self.operation(run_id, cancel_id)
-        tally, depths = await self._tally(run_id, operation)
-        evidence, operations = await self._evidence(run_id, tally, depths)
+        tally, depth_of = await self._tally(run_id, operation)
+        evidence, operations = await self._evidence(run_id, tally, depth_of)
         active = await self._active_in_run(run_id, operations)
         return build_report(
             run_id, operation, tally, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
@@ -174,7 +174,7 @@ class Survey:
         raise NoCancellation(f"{run_in_words(run_id)} was never cancelled")
 
     async def _evidence(
-        self, run_id: str, tally: Tally, depths_of: Mapping[str, int]
+        self, run_id: str, tally: Tally, depth_of: Mapping[str, int]
     ) -> tuple[Evidence, list[OperationRecord]]:
         """Of what still runs, and the operations of the run."""
         slots, operations, now_us = await asyncio.gather(
@@ -185,4 +185,4 @@ class Survey:
             for state in (await self._reads.workers(tally.holders(slots))).values()
         }
         deadlines = {one.cancel_id: one.deadline_us for one in operations}
-        return evidence_of(tally, depths_of, slots, workers, now_us, deadlines), operations
+        return evidence_of(tally, depth_of, slots, workers, now_us, deadlines), operations
