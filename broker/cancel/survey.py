@@ -110,9 +110,9 @@ class Survey:
     ) -> CancelReport:
         """The report of an operation, by default of the widest one. Raises NotFound and NoCancellation."""
         operation = await self.operation(run_id, cancel_id)
-        tally, depths = await self._tally(run_id, operation)
+        tally, depth_of = await self._tally(run_id, operation)
         evidence, active = await asyncio.gather(
-            self._evidence(run_id, operation, tally, depths), self._active_in_run(run_id)
+            self._evidence(run_id, operation, tally, depth_of), self._active_in_run(run_id)
         )
         return build_report(
             run_id, operation, tally, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
@@ -180,7 +180,7 @@ class Survey:
         raise NoCancellation(f"{run_in_words(run_id)} was never cancelled")
 
     async def _evidence(
-        self, run_id: str, operation: OperationRecord, tally: Tally, depths_of: Mapping[str, int]
+        self, run_id: str, operation: OperationRecord, tally: Tally, depth_of: Mapping[str, int]
     ) -> Evidence:
         """Of what still runs, and of the operations that told it."""
         others = tally.cancel_ids - {operation.cancel_id}
@@ -192,4 +192,4 @@ class Survey:
             for state in (await self._reads.workers(tally.holders(slots))).values()
         }
         deadlines = {one.cancel_id: one.deadline_us for one in (operation, *tellers)}
-        return evidence_of(tally, depths_of, slots, workers, now_us, deadlines)
+        return evidence_of(tally, depth_of, slots, workers, now_us, deadlines)

@@ -63,9 +63,9 @@ def deaths_of_a_sweep() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def one_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each execution is a chunk, and none is published before the one before it is."""
+    """Each execution is a chunk, and one more is under way when the driver looks at what became of it."""
     monkeypatch.setattr("broker.cancel.publish.CHUNK", 1)
-    monkeypatch.setattr("broker.cancel.publish.CHUNKS_IN_FLIGHT", 1)
+    monkeypatch.setattr("broker.cancel.publish.AT_A_TIME", 1)
 
 
 @pytest.fixture

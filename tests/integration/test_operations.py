@@ -41,7 +41,7 @@ def everything(url: str) -> dict[str, Any]:
 def one_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each execution is a chunk, and none is published before the one before it is."""
     monkeypatch.setattr("broker.cancel.publish.CHUNK", 1)
-    monkeypatch.setattr("broker.cancel.publish.CHUNKS_IN_FLIGHT", 1)
+    monkeypatch.setattr("broker.cancel.publish.AT_A_TIME", 1)
 
 
 # --- several at once ---------------------------------------------------------------------------------------------

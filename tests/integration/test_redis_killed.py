@@ -44,7 +44,7 @@ async def test_t08_redis_is_killed_during_a_cancel_and_nothing_is_lost(
 ) -> None:
     """No worker is restarted: each body stops once, and says so; settled is said when all have."""
     monkeypatch.setattr(reassert, "SETTLE_AFTER_US", 0)
-    monkeypatch.setattr("broker.cancel.publish.CHUNKS_IN_FLIGHT", 2)
+    monkeypatch.setattr("broker.cancel.publish.AT_A_TIME", 1)
 
     async def crash() -> None:
         redis_server.kill()

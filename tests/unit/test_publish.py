@@ -16,6 +16,7 @@ from broker.cancel.walk import Forest, walk
 from broker.errors import BrokerUnavailable, StoreRefused
 from broker.protocol.records import Facts, OperationRecord
 from broker.store.operations import CHUNK, CHUNKS_IN_FLIGHT, Operations, Told
+from tests.support.wait import wait_until
 from tests.unit.test_report import OPERATION
 
 
@@ -26,6 +27,7 @@ class Script:
         self._codes = list(codes)
         self.asked: list[Sequence[str]] = []
         self.under_way, self.most = 0, 0
+        self.silent_after: int | None = None
 
     async def publish(self, _: str, operation: OperationRecord, chunk: Sequence[str]) -> tuple[str, list[Told]]:
         code = self._codes.pop(0) if self._codes else "published"
@@ -34,7 +36,8 @@ class Script:
         self.most = max(self.most, self.under_way)
         try:
             answered = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().call_soon(answered.set_result, None)
+            if self.silent_after is None or len(self.asked) <= self.silent_after:
+                asyncio.get_running_loop().call_soon(answered.set_result, None)
             await answered
         finally:
             self.under_way -= 1
@@ -102,3 +105,15 @@ async def test_a_chunk_that_redis_refuses_is_an_error_of_its_nodes_and_the_walk_
     nodes = bench.results.nodes()
     assert [node.status for node in nodes] == ["cancelled"] * CHUNK + ["error"] * CHUNK + ["cancelled"] * CHUNK
     assert (nodes[CHUNK].skip_reason, nodes.errors, bench.publisher.refused) == ("OOM", CHUNK, True)
+
+
+async def test_whoever_is_cancelled_waits_for_no_answer() -> None:
+    bench = Bench(CHUNK * CHUNKS_IN_FLIGHT * 4)
+    bench.script.silent_after = 0
+    publishing = asyncio.create_task(bench.publish())
+    await wait_until(lambda: bench.script.under_way == CHUNKS_IN_FLIGHT, "both halves are under way")
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await publishing
+    assert bench.script.under_way == 0

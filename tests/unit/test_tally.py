@@ -101,6 +101,14 @@ def test_what_a_scan_answers_twice_counts_once(rows: list[Row], data: st.DataObj
         assert (tally.received_us, tally.stopped_us) == (once.received_us, once.stopped_us)
 
 
+def test_t35_what_is_lost_was_heard_if_it_said_so_and_has_no_end() -> None:
+    lost, intent = AckRecord("lost", "1", "1", "0", "", "", str(TOLD_US + 9_000), ""), f"c_1|{TOLD_US}|1|1|0|"
+    heard = lost._replace(received_at_us=str(TOLD_US + 2_000))
+    tally = Tally(OPERATION)
+    tally.add(Rows(["heard", "silent"], ["|".join(CLAIMED)] * 2, [intent] * 2, ["|".join(heard), "|".join(lost)]))
+    assert (list(tally.received_us), list(tally.stopped_us)) == ([2_000], [])
+
+
 def test_only_those_who_hold_what_was_told_and_runs_can_be_a_cause() -> None:
     held, raw = "|".join(CLAIMED), "|".join(CLAIMED._replace(slot="1"))
     tally = Tally(replace(OPERATION, phase="walking"))
