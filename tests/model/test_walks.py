@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -55,11 +57,14 @@ class Walk(RuleBasedStateMachine):
         check_state(GAME, self.state)
 
     def teardown(self) -> None:
+        taken = Counter[str]()
         for _ in range(FAIR_STEPS):
             fair = [step for step in self._steps() if step.fair]
             if not fair:
                 return check_end(GAME, self.state)
-            self._take(fair[0])
+            seldom = min(fair, key=lambda step: taken[step.name])  # a sweep that goes on looking must not starve time
+            taken[seldom.name] += 1
+            self._take(seldom)
             check_state(GAME, self.state)
         raise AssertionError(f"no end after {FAIR_STEPS} fair steps")
 
