@@ -84,25 +84,24 @@ class Tally:
                 self._keep(one, raw, None, ack)
 
     def _add_told(self, page: Rows) -> None:
-        words, _, _, _, _, received, settled, _ = zip(
-            *[(ack or _NOTHING_SAID).split("|") for ack in page.acks], strict=True
-        )
-        if not _NO_LAG.issuperset(words):  # of a run of which most was never started that saves a quarter
-            self._take_lags(words, page.intents, received, settled)
+        acks = [_NOTHING_SAID if ack is None else ack for ack in page.acks]
+        words = [ack.partition("|")[0] for ack in acks]
+        if not _NO_LAG.issuperset(words):  # of a run of which most was never started that saves half
+            self._take_lags(words, page.intents, acks)
         self._said.update(words)
         self.told.update(zip(page.ids, map(_BY_WORD.__getitem__, words), strict=True))
         if not _SETTLED.issuperset(words):
             for row in zip(*_where(page, (word not in _SETTLED for word in words)), strict=True):
                 self._keep(*row)
 
-    def _take_lags(
-        self, words: Sequence[str], intents: Iterable[str | None], received: Iterable[str], settled: Iterable[str]
-    ) -> None:
+    def _take_lags(self, words: Sequence[str], intents: Iterable[str | None], acks: Sequence[str]) -> None:
         """Published → heard, and published → ended; what was settled without being told has no lag.
 
         A proof of death is no answer: what is lost was heard if it ever said so, and its end is unknown (trap T35).
+        Taken apart field by field: lists that wait for each other would call the garbage collector.
         """
         published_us = [int(one.split("|", 2)[1]) for one in intents if one is not None]
+        received, settled = [one.rsplit("|", 3)[1] for one in acks], [one.rsplit("|", 3)[2] for one in acks]
         ended_us = [int(at) if at and word not in _NO_END else 0 for word, at in zip(words, settled, strict=True)]
         heard = zip(words, received, ended_us, strict=True)
         heard_us = [int(at) if at and word != _NEVER_STARTED else ended for word, at, ended in heard]

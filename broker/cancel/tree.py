@@ -28,12 +28,10 @@ class Outline:
         self._known: dict[tuple[str, str, str], Facts] = {}
 
     def add(self, ids: Sequence[str], raw: Sequence[str]) -> None:
-        """Takes in at least one id and its record; of a repeated id the last one counts."""
-        parents, stamps_us, registered_us, words = places_of(raw)
-        self.forest.add_columns(ids, parents, stamps_us, registered_us)
-        known = self._known
-        facts = (known.get(one) or known.setdefault(one, Facts.read(*one)) for one in words)
-        self.facts.update(zip(ids, facts, strict=True))
+        """Takes in these ids and their records; of a repeated id the last one counts."""
+        places = places_of(raw, self._known)
+        self.forest.add_columns(ids, places.parents, places.stamps_us, places.registered_us)
+        self.facts.update(zip(ids, places.facts, strict=True))
 
 
 class Tree:

@@ -180,23 +180,29 @@ def place_of(raw: str) -> tuple[str, int, int]:
 
 
 class Places(NamedTuple):
-    """What `place_of` says of some records, in columns, and the fields that the facts of each are read from."""
+    """What `place_of` says of some records, in columns, and the facts of each."""
 
     parents: Sequence[str]
     stamps_us: Sequence[int]
     registered_us: Sequence[int]
-    words: Iterable[tuple[str, str, str]]
+    facts: Sequence[Facts]
 
 
-def places_of(raw: Sequence[str]) -> Places:
-    """Of at least one record. Column by column: of a million records each step counts."""
-    statuses, parents, agent_nodes, reasoners, started, registered, _ = zip(
-        *[one.split("|", 6) for one in raw], strict=True
-    )
-    registered_us = [int(at or 0) for at in registered]
-    pairs = zip(started, registered_us, strict=True)
-    stamps_us = [default if at in _NOT_SAID else int(at) for at, default in pairs]
-    return Places(parents, stamps_us, registered_us, zip(statuses, agent_nodes, reasoners, strict=True))
+def places_of(raw: Iterable[str], known: dict[tuple[str, str, str], Facts]) -> Places:
+    """Those of these records; `known` has the facts that were met before, so that equal ones are one.
+
+    Nothing outlives its record but text and numbers: what the garbage collector sees piling up makes it walk the run.
+    """
+    parents, stamps_us, registered_us, facts = list[str](), list[int](), list[int](), list[Facts]()
+    for one in raw:
+        status, parent, agent_node, reasoner, started, registered, _ = one.split("|", 6)
+        words = status, agent_node, reasoner
+        at_us = int(registered or 0)
+        parents.append(parent)
+        stamps_us.append(at_us if started in _NOT_SAID else int(started))
+        registered_us.append(at_us)
+        facts.append(known.get(words) or known.setdefault(words, Facts.read(*words)))
+    return Places(parents, stamps_us, registered_us, facts)
 
 
 class Rows(NamedTuple):

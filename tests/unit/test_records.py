@@ -42,7 +42,7 @@ def test_a_time_that_is_not_said_twice_reads_like_one_in_full() -> None:
     )
     assert ExecutionRecord.parse(short) == ExecutionRecord.parse(full)
     assert place_of(short) == place_of(full) == ("root", 1795342312480000, 1795342312480000)
-    places = places_of([short, full])
+    places = places_of([short, full], {})
     assert places.stamps_us == [1795342312480000] * 2
 
 
