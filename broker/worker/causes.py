@@ -57,7 +57,8 @@ class Causes:
 async def _answers(asked: Asked) -> dict[str, OperationRecord | None]:
     if not asked:
         return {}
-    texts = await asyncio.gather(*asked.values())
+    waiting = list(asked.values())
+    texts = [await waiting[0]] if len(waiting) == 1 else await asyncio.gather(*waiting)
     return {one: OperationRecord.parse(one, text) if text else None for one, text in zip(asked, texts, strict=True)}
 
 
