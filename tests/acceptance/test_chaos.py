@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.facts import Execution, read_facts
-from tests.chaos.truth import read_lines
+from tests.chaos.truth import Line, read_lines
 from tests.support.tree import ROOT
 
 
@@ -40,16 +40,23 @@ def stopped_in(kept: Path) -> dict[str, Execution]:
     }
 
 
+def is_begin_of(line: Line, executions: dict[str, Execution]) -> bool:
+    return line.word == "began" and line.rest[0] in executions and bool(line.rest[1])
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("redis_server")  # for its skip where no program is installed
 def test_a_round_is_clean_and_a_planted_lie_is_found(tmp_path: Path) -> None:
     """Where other tests use all cores, nothing that began may have been stopped within seven seconds: then longer."""
+    kept, figures = tmp_path / "round", tmp_path / "figures.json"
+    stopped: dict[str, Execution] = {}
+    began: Line | None = None
     for minutes in ("0.12", "0.3", "0.6"):
-        kept, figures = tmp_path / f"round-{minutes}", tmp_path / "figures.json"
+        kept = tmp_path / minutes
         play(kept, figures, minutes)
         stopped = stopped_in(kept)
-        told = (line for line in read_lines(kept) if line.word == "began" and line.rest[0] in stopped and line.rest[1])
-        if began := next(told, None):
+        began = next((one for one in read_lines(kept) if is_begin_of(one, stopped)), None)
+        if began is not None:
             break
     assert began is not None, "no body was stopped in any of the rounds"
     execution_id, start = began.rest
