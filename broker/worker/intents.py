@@ -25,7 +25,7 @@ from broker.worker.held import Held
 log = get_logger("broker.worker")
 
 RECEIVED_AFTER_S = 0.05  # PROTOCOL: `received` is worth a message only where stopping takes longer
-CROWD_S = 0.0001  # longer for each that is stopping already: to say of thousands that they stop makes them stop later
+CROWD_S = 0.0003  # longer for each that is stopping already: about what a stop takes where all cores are busy
 
 NAMED_READ = 16  # operations that messages name, read with the intents; what is left over costs a round trip
 
