@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 import broker
 from broker.cli.demo import archive, body, job, straggler
@@ -224,6 +225,8 @@ def test_a_worker_that_cannot_connect_says_so_on_its_wire(monkeypatch: pytest.Mo
 
 @pytest.fixture
 async def worker(embedded_redis: str) -> AsyncIterator[broker.Worker]:
+    with redis.Redis.from_url(embedded_redis) as client:
+        client.flushall()  # other tests share the server, and leave keys of other types
     async with broker.Worker(embedded_redis) as one:
         yield one
 
