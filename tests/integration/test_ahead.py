@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -16,6 +17,7 @@ from broker.store.operations import CLOCK_KNOWN_S
 from tests.support.driving import RUN, work_list
 from tests.support.observer import Observer, assert_each_once
 from tests.support.parts import Parts
+from tests.support.points import holding
 
 
 def words(waiting: _Waiting) -> str:
@@ -69,9 +71,13 @@ async def test_what_was_opened_and_could_not_be_listed_is_listed_again(
         raise StoreRefused("Redis refused ZADD: OOM")
 
     monkeypatch.setattr(b._replica.operations, "enlist_since", refused)
-    report = await b.cancel_execution("x")
+    with holding("cancel.gated") as held:  # before the end of the drive, which says when it is due next
+        task = asyncio.create_task(b.cancel_execution("x"))
+        await held.arrived()
+        listed = await work_list(parts)
+    report = await task
     assert [(node.execution_id, node.status) for node in report.nodes] == [("x", "cancelled")]
-    assert report.cancel_id in await work_list(parts)
+    assert report.cancel_id in listed
 
 
 async def test_a_clock_that_was_mistaken_refuses_one_cancel_and_is_asked_again(b: broker.Broker, parts: Parts) -> None:
