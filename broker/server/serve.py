@@ -32,6 +32,7 @@ from broker.server.streams import Streams
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LONGEST_HEAD = 256 * 1024  # an id of 10,000 characters, each of them encoded in 12 bytes
 _BACKLOG = 1024
+_LATE_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,21 @@ class _Server(uvicorn.Server):
         finally:
             for number in heard:
                 loop.remove_signal_handler(number)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn closes idle connections once, and waits for one that was just being accepted until its time is up."""
+        closing = asyncio.create_task(self._close_idle())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            closing.cancel()
+
+    async def _close_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_LATE_PAUSE_S)
+            for connection in list(self.server_state.connections):
+                if not connection.transport.is_closing():
+                    connection.shutdown()  # after its answer, where it is giving one
 
     def _stop(self) -> None:
         self.force_exit = self.should_exit

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.support.http import register, serving
 from tests.support.redis_server import RedisServer
@@ -71,6 +76,29 @@ def test_a_long_poll_is_answered_when_the_server_stops(redis_url: str) -> None:
         for thread, found in polls:
             thread.join(20)
             assert [answer.status_code for answer in found] == [200]
+
+
+def test_a_connection_that_was_being_accepted_when_the_server_stopped_is_closed(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made behind uvicorn's one look at all connections, says nothing, and nothing waits for it."""
+    as_it_is = uvicorn.Server.shutdown
+    theirs, ours = socket.socketpair()
+    accepted = threading.Event()
+
+    async def with_one_more(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        stopping = asyncio.create_task(as_it_is(server, sockets))
+        await asyncio.sleep(0)  # it has looked now
+        protocol = H11Protocol(server.config, server.server_state, {})
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, ours)
+        accepted.set()
+        await stopping
+
+    monkeypatch.setattr(uvicorn.Server, "shutdown", with_one_more)
+    with theirs, serving(redis_url, stop_timeout_s=600) as server:
+        server.stop()
+        theirs.settimeout(LONGEST_S)
+        assert (accepted.is_set(), theirs.recv(1)) == (True, b"")
 
 
 def test_a_cancel_in_flight_is_finished_by_another_replica(redis_url: str) -> None:
