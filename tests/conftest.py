@@ -6,8 +6,10 @@ kill or stop the server takes `redis_server`, which is its own.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +26,10 @@ from tests.support.redis_server import MISSING, RedisServer, find_program
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# A shell ignores Ctrl-C for what it runs in the background, and all that is started here would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -110,6 +116,12 @@ def loggers_as_imported() -> None:
         if isinstance(logger, logging.Logger) and name.partition(".")[0] in ("broker", "uvicorn"):
             logger.handlers, logger.propagate, logger.disabled = [], True, False
             logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in this process would hide from the garbage collector what a test leaves behind."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)
 
 
 @pytest.fixture

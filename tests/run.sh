@@ -115,6 +115,8 @@ prepare_redis() {
     return 1
 }
 
+unset PYTHONDONTWRITEBYTECODE # hundreds of processes would each compile what they load
+
 python=$(find_python) || exit 2
 prepare_venv
 redis_missing=0

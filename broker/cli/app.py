@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 import broker
-from broker.cli import quick_interrupt
 from broker.cli.cancellations import cancellations
 from broker.cli.conformance.command import conformance
 from broker.cli.demo.command import demo
@@ -23,6 +22,7 @@ from broker.cli.events.replay import replay
 from broker.cli.exec import exec_command
 from broker.cli.execution.cancel import cancel, cancel_run, cancel_subtree
 from broker.cli.execution.show import show_execution
+from broker.cli.loading import loading
 from broker.cli.run.log import log
 from broker.cli.run.report import report
 from broker.cli.run.tree import tree
@@ -66,7 +66,7 @@ def _loaded(function: Callable[..., None], module: str = _CLIENT) -> Callable[..
 
     @functools.wraps(function)
     def command(*arguments: object, **options: object) -> None:
-        with quick_interrupt():
+        with loading():
             importlib.import_module(module)
         function(*arguments, **options)
 

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.loading import unsearched
 from broker.cli.settings import option, seconds
 from broker.errors import BrokerError, ExecutionCancelled
 from broker.protocol.names import check_id, public_run
@@ -109,7 +110,8 @@ class _Job:
 
     async def run(self) -> int:
         """The exit code to leave with."""
-        from broker.worker.worker import Worker  # loads Redis's client, which takes longer than all the rest
+        with unsearched():  # it loads Redis's client, which takes longer than all the rest
+            from broker.worker.worker import Worker
 
         try:
             for option, given in (

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from broker.cli.loading import loading
 from broker.errors import MissingExtra
 
 INSTALL = 'the server needs an extra: pip install "cancellation-broker[server]"'
@@ -56,8 +57,9 @@ def serve(
     Exit codes: 0 stopped, 2 a bad setting, 6 Redis unreachable.
     """
     try:
-        from broker.server.serve import run
-        from broker.server.settings import load_settings
+        with loading():
+            from broker.server.serve import run
+            from broker.server.settings import load_settings
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in _EXTRA:
             raise

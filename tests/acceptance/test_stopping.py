@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.support.http import register, serving
 from tests.support.redis_server import RedisServer
-from tests.support.wait import wait_until_sync
+from tests.support.wait import wait_until, wait_until_sync
 
 TREE = [
     {"execution_id": "root", "status": "running"},
@@ -88,7 +88,7 @@ def test_a_connection_that_was_being_accepted_when_the_server_stopped_is_closed(
 
     async def with_one_more(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
         stopping = asyncio.create_task(as_it_is(server, sockets))
-        await asyncio.sleep(0)  # it has looked now
+        await wait_until(lambda: not server.servers[0].is_serving(), "uvicorn to have looked at its connections")
         protocol = H11Protocol(server.config, server.server_state, {})
         await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, ours)
         accepted.set()

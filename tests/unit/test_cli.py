@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -28,6 +29,7 @@ from broker.cli.demo.directory import (
 from broker.cli.demo.marks import Marks
 from broker.cli.demo.rows import choose, preorder
 from broker.cli.demo.tree import Job, Node, Tree
+from broker.cli.loading import loading, quick_interrupt
 from broker.errors import BrokerUnavailable, InvalidInput
 from broker.protocol.names import check_id
 from broker.protocol.states import Disposition
@@ -94,10 +96,20 @@ def test_ctrl_c_while_the_command_line_is_loaded_is_one_line(monkeypatch: pytest
     said: list[tuple[object, ...]] = []
     monkeypatch.setattr(os, "write", lambda *of: said.append(of))
     monkeypatch.setattr(os, "_exit", lambda code: said.append((code,)))
-    with broker.cli.quick_interrupt():
+    with quick_interrupt():
         signal.raise_signal(signal.SIGINT)
     assert said == [(2, b"broker: interrupted\n"), (130,)]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_is_loaded_is_not_searched_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list[bool] = []
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(gc.isenabled()))
+    with loading():
+        assert not gc.isenabled()
+    with pytest.raises(ModuleNotFoundError), loading():
+        raise ModuleNotFoundError
+    assert (frozen, gc.isenabled()) == ([False, False], True)
 
 
 def test_an_interrupt_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

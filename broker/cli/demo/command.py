@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.demo.directory import Root, find_root
+from broker.cli.loading import unsearched
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -64,8 +65,9 @@ async def _run(root: Root, redis_url: str, *, plain: bool) -> int:
 
 
 async def _play(root: Root, redis_url: str, *, plain: bool) -> int:
-    from broker.cli.demo.plain import PlainView  # they load the whole worker, which no other command needs
-    from broker.cli.demo.story import tell
+    with unsearched():  # they load the whole worker, which no other command needs
+        from broker.cli.demo.plain import PlainView
+        from broker.cli.demo.story import tell
 
     started_at = time.monotonic()
     if plain:

@@ -7,9 +7,9 @@ import sys
 import time
 from dataclasses import dataclass
 
-from broker.cli import INTERRUPTED
 from broker.cli.client import Client
 from broker.cli.execution.request import STILL_RUNNING
+from broker.cli.loading import INTERRUPTED
 from broker.cli.terminal import can_draw, progress, say
 from broker.cli.view.report import progress_text
 from broker.cli.view.words import duration

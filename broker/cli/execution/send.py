@@ -6,10 +6,10 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from broker.cli import INTERRUPTED
 from broker.cli.client import Client, Query, Reply, was_sent
 from broker.cli.execution.follow import Ended, follow, see_report
 from broker.cli.execution.request import Terms, leave
+from broker.cli.loading import INTERRUPTED
 from broker.cli.terminal import Paint, say, show, show_json
 from broker.cli.view.cancel import execution_lines, preview_lines, tree_lines
 from broker.cli.view.report import straggler_lines
