@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+from broker.cancel import schedule
 from broker.cancel.ahead import OPENER, Ahead, list_open_and_tell
 from broker.cancel.follow import AckFeed, Follower
 from broker.cancel.lease import keeping_lease
@@ -37,14 +38,13 @@ from broker.observe.events import (
 )
 from broker.observe.log import get_logger
 from broker.protocol.records import OperationRecord
-from broker.protocol.states import Order
+from broker.protocol.states import Order, Scope
 from broker.store.operations import CancelTerms, Opened, Operations, new_cancel_id
 from broker.store.reads import Reads
 from broker.store.replication import Replication
 
 log = get_logger("broker.cancel")
 
-FIRST_REDELIVERY_US = 1_000_000
 BARRIER_LEVEL_MIN_S = 0.05
 ACCEPTED_AT_ONCE = 16  # what waits here longer than its lease, the sweep of any process takes
 
@@ -56,6 +56,7 @@ class Engine:
         self, operations: Operations, reads: Reads, feed: AckFeed, replication: Replication | None = None
     ) -> None:
         self._operations = operations
+        self._reads = reads
         self._survey = Survey(reads, operations)
         self._settler = Settler(operations, reads)
         self._follower = partial(Follower, feed, reads)
@@ -322,10 +323,17 @@ class Engine:
     async def _hand_over(self, run_id: str, operation: OperationRecord) -> None:
         """Told what could be told: settle if that was all, else the sweep goes on; nobody has to stay."""
         try:
-            settling = self._settler.settle(run_id, operation)
-            code, now_us = await asyncio.gather(settling, self._operations.now_us())
-            due_us = now_us + (SETTLED_DUE_US if code == "settled" else FIRST_REDELIVERY_US)
+            code, now_us, unsettled = await asyncio.gather(
+                self._settler.settle(run_id, operation),
+                self._operations.now_us(),
+                self._unsettled(run_id, operation),
+            )
+            is_settled = code == "settled"
+            due_us = now_us + SETTLED_DUE_US if is_settled else schedule.first_look_us(operation, unsettled, now_us)
             await self._settler.leave(run_id, operation, due_us)
         except StoreRefused as error:  # its entry on the work list is due when the lease is over
             log.warning(CANCEL_HAND_OVER_FAILED, run_id=run_id, cancel_id=operation.cancel_id, error=str(error))
         await signals.reached("cancel.handed_over", operation.cancel_id)
+
+    async def _unsettled(self, run_id: str, operation: OperationRecord) -> int:
+        return 1 if operation.scope is Scope.EXECUTION else await self._reads.unsettled_count(run_id)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
 
+from broker.cancel import schedule
 from broker.cancel.engine import Engine
 from broker.cancel.liveness import Liveness, Unsettled
 from broker.cancel.settle import SETTLED_DUE_US, Settler
@@ -29,13 +29,8 @@ from broker.store.reads import Reads
 log = get_logger("broker.cancel")
 _REMARKS = {"overdue": CANCEL_OVERDUE, "given_up": CANCEL_GIVEN_UP}
 
-SECOND_US = 1_000_000
-GIVEN_UP_US = 300 * SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
+GIVEN_UP_US = 300 * schedule.SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
-LONGEST_PAUSE_US = 60 * SECOND_US
-AT_ONCE = 1_000  # executions that have answered within the first pause, where their workers live
-ANSWER_US = 200  # for each one more; measured: 150 to 450 on two cores that everything shares
-LONGEST_LOOK_US = 15 * SECOND_US  # a heart that has stopped, and a process that has replaced one, are seen by looking
 
 
 class Sweep:
@@ -105,7 +100,7 @@ class Sweep:
         """Another process drives it; or the operation is gone with its run, or is not there yet."""
         due_us = await self._operations.due_at(run_id, cancel_id)
         if code == "busy":
-            await self._operations.reschedule(run_id, cancel_id, now_us + SECOND_US)
+            await self._operations.reschedule(run_id, cancel_id, now_us + schedule.SECOND_US)
         elif due_us is not None and now_us - due_us > ORPHAN_ENTRY_US:
             await self._operations.drop(run_id, cancel_id)
 
@@ -126,9 +121,9 @@ class Sweep:
             if "given_up" not in operation.remarked:
                 await self._remark(run_id, operation, "given_up")
             return now_us + GIVEN_UP_US
-        due_us = await self._redeliver(run_id, operation, unsettled, now_us)
+        look_us = await self._redeliver(run_id, operation, unsettled, now_us)
         is_settled_by_looking = operation.scope is Scope.SUBTREE and len(waiting) > len(in_scope)
-        return min(due_us, _crowded_due_us(operation, now_us)) if is_settled_by_looking else due_us
+        return min(look_us, schedule.crowded_look_us(operation, now_us)) if is_settled_by_looking else look_us
 
     async def _remark(self, run_id: str, operation: OperationRecord, event: str) -> None:
         left = await self._reads.in_scope(run_id, operation, await self._reads.unsettled(run_id))
@@ -137,60 +132,17 @@ class Sweep:
 
     async def _redeliver(self, run_id: str, operation: OperationRecord, unsettled: Unsettled, now_us: int) -> int:
         intents = await self._claims.intents(run_id, unsettled.records)
-        forcing, crowd_us = _is_forcing(operation, now_us), crowd_pause_us(len(unsettled.records))
-        due_us = {one: crowd_us + _due_us(intent, heard=unsettled.is_heard(one)) for one, intent in intents.items()}
-        due = [one for one, intent in intents.items() if due_us[one] <= now_us or (forcing and not intent.force)]
+        forcing, crowd_us = schedule.is_forcing(operation, now_us), schedule.crowd_pause_us(len(unsettled.records))
+
+        def due_us(one: str, intent: IntentRecord) -> int:
+            return crowd_us + schedule.due_us(intent, heard=unsettled.is_heard(one))
+
+        due_at_us = {one: due_us(one, intent) for one, intent in intents.items()}
+        due = [one for one, intent in intents.items() if due_at_us[one] <= now_us or (forcing and not intent.force)]
         for at in range(0, len(due), CHUNK):
             await self._operations.redeliver(run_id, operation, due[at : at + CHUNK], force=forcing)
         await self._liveness.ask(run_id, unsettled, due)
         await signals.reached("sweep.redelivered", f"{operation.cancel_id}:{len(due)}")
         for one in due:
-            told = intents[one]._replace(attempt=intents[one].attempt + 1)
-            due_us[one] = crowd_us + _due_us(told, heard=unsettled.is_heard(one))
-        return now_us + _next_look_us(operation, due_us.values(), now_us)
-
-
-def _crowded_due_us(operation: OperationRecord, now_us: int) -> int:
-    """In a run in which others wait, too, no ack settles a subtree: found at most a quarter of its age too late."""
-    return now_us + max(SECOND_US, (now_us - operation.requested_at_us) // 4)
-
-
-def _is_forcing(operation: OperationRecord, now_us: int) -> bool:
-    after_us = operation.force_after_us
-    return after_us is not None and now_us >= operation.requested_at_us + after_us
-
-
-def _due_us(intent: IntentRecord, *, heard: bool) -> int:
-    """When it is to be told again. One that was heard only cleans up: it is told at the longest pause."""
-    if heard:
-        return intent.published_at_us + told_for_us(intent.attempt - 1) + LONGEST_PAUSE_US
-    return intent.published_at_us + told_for_us(intent.attempt)
-
-
-def told_for_us(attempt: int) -> int:
-    """When attempt n + 1 is due, from the first: 1 s, 3 s, 7 s, … and then every minute."""
-    return (
-        sum(min(SECOND_US << n, LONGEST_PAUSE_US) for n in range(min(attempt, 7)))
-        + max(0, attempt - 7) * LONGEST_PAUSE_US
-    )
-
-
-def crowd_pause_us(unsettled: int) -> int:
-    """Longer for each while many have yet to answer: they were told a moment ago, and stand in a queue.
-
-    To tell a hundred thousand again while their workers are at it is to make them answer twice. As they settle the
-    pause goes, and a message that was lost is found by its worker's poll meanwhile.
-    """
-    return min(max(0, unsettled - AT_ONCE) * ANSWER_US, LONGEST_PAUSE_US)
-
-
-def _next_look_us(operation: OperationRecord, due_us: Iterable[int], now_us: int) -> int:
-    """Until the next attempt of any, with jitter; a forced step that is still to come is not slept through."""
-    waits = [one - now_us for one in due_us]
-    if operation.force_after_us is not None and not _is_forcing(operation, now_us):
-        waits.append(operation.requested_at_us + operation.force_after_us - now_us)
-    if now_us < operation.deadline_us:
-        waits.append(operation.deadline_us - now_us)
-    shortest = min(waits, default=SECOND_US)
-    pause_us = max(SECOND_US // 4, min(shortest, LONGEST_LOOK_US))
-    return round(pause_us * random.uniform(1.0, 1.2))  # noqa: S311 - jitter
+            due_at_us[one] = due_us(one, intents[one]._replace(attempt=intents[one].attempt + 1))
+        return schedule.next_look_us(operation, due_at_us.values(), now_us)

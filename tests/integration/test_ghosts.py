@@ -88,7 +88,7 @@ async def test_t11_a_claim_whose_answer_was_lost_is_found_by_asking(fleet: Fleet
     assert await fleet.cause_of("x") == "not_delivered"
     await fleet.parts.operations.reschedule(RUN, report.cancel_id, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+        patch.setattr("broker.cancel.schedule.told_for_us", lambda attempt: 0)
         await fleet.parts.sweep.once()
     ack = await fleet.settled_ack("x")
     assert (ack.disposition, ack.detail) == ("lost", "not_held")
@@ -115,7 +115,7 @@ async def test_it_is_asked_together_with_a_redelivery_and_only_where_nothing_was
     await fleet.parts.ack(RUN, "heard", "received", holder=W1)
     await fleet.parts.sweep_now(RUN, report.cancel_id)
     assert asked == [], "nothing is to be told again yet"
-    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+    monkeypatch.setattr("broker.cancel.schedule.told_for_us", lambda attempt: 0)
     await fleet.parts.sweep_now(RUN, report.cancel_id)
     assert asked == [("silent", 1)]
 

@@ -70,7 +70,7 @@ def one_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+    monkeypatch.setattr("broker.cancel.schedule.told_for_us", lambda attempt: 0)
 
 
 async def register_with_a_straggler(b: broker.Broker, scope: Scope) -> list[str]:

@@ -321,7 +321,7 @@ async def test_what_was_heard_is_told_again_only_at_the_longest_pause(
     word: str, b: broker.Broker, parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that cleans up slowly is not flooded; when its heart stops it is told again as before."""
-    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+    monkeypatch.setattr("broker.cancel.schedule.told_for_us", lambda attempt: 0)
     report = await cancelled(b, parts)
     await parts.claims.heartbeat(OLD, "", 1, 60.0)
     await parts.sweep_now(RUN, report.cancel_id)
@@ -329,11 +329,11 @@ async def test_what_was_heard_is_told_again_only_at_the_longest_pause(
     await parts.ack(RUN, "x", word, holder=OLD)
     await parts.sweep_now(RUN, report.cancel_id)
     assert await attempts(parts) == 2
-    monkeypatch.setattr("broker.cancel.sweep.LONGEST_PAUSE_US", 0)
+    monkeypatch.setattr("broker.cancel.schedule.LONGEST_PAUSE_US", 0)
     await parts.sweep_now(RUN, report.cancel_id)
     assert await attempts(parts) == 3, "the longest pause is over"
     monkeypatch.undo()
-    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+    monkeypatch.setattr("broker.cancel.schedule.told_for_us", lambda attempt: 0)
     await parts.backend.commands.command("DEL", parts.backend.keys.worker("w"))
     await parts.sweep_now(RUN, report.cancel_id)
     assert await attempts(parts) == 4, "its heart has stopped"

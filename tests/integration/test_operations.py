@@ -12,7 +12,6 @@ import redis
 
 import broker
 from broker import Execution
-from broker.cancel.sweep import crowd_pause_us
 from broker.errors import StoreRefused
 from broker.protocol.records import OperationRecord
 from broker.protocol.states import Scope
@@ -495,7 +494,7 @@ async def test_a_repeat_of_an_orphan_has_it_looked_at_now(b: broker.Broker, part
 
 @pytest.fixture
 def always_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+    monkeypatch.setattr("broker.cancel.schedule.told_for_us", lambda attempt: 0)
 
 
 @pytest.mark.usefixtures("always_due")
@@ -520,8 +519,8 @@ async def test_what_is_not_settled_is_told_again_under_the_same_cancel_id(
 async def test_a_crowd_that_has_yet_to_answer_is_not_told_again_until_it_has_thinned(
     b: broker.Broker, parts: Parts, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.cancel.sweep.AT_ONCE", 2)
-    monkeypatch.setattr("broker.cancel.sweep.ANSWER_US", 60 * SECOND_US)
+    monkeypatch.setattr("broker.cancel.schedule.AT_ONCE", 2)
+    monkeypatch.setattr("broker.cancel.schedule.ANSWER_US", 60 * SECOND_US)
     await register_tree(b, "running")
     report = await b.cancel_run(RUN)
     await parts.sweep_now(RUN, report.cancel_id)
@@ -531,13 +530,6 @@ async def test_a_crowd_that_has_yet_to_answer_is_not_told_again_until_it_has_thi
     await parts.sweep_now(RUN, report.cancel_id)
     again = [one.execution_id for one in await observer.messages()][len(TREE) :]
     assert sorted(again) == sorted(TREE[3:])
-
-
-@pytest.mark.parametrize(
-    ("unsettled", "pause_us"), [(1_000, 0), (1_001, 200), (10_000, 1_800_000), (10**6, 60_000_000)]
-)
-def test_the_pause_of_a_crowd_grows_with_it_and_has_an_end(unsettled: int, pause_us: int) -> None:
-    assert crowd_pause_us(unsettled) == pause_us
 
 
 @pytest.mark.usefixtures("always_due")

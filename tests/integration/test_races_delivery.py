@@ -229,7 +229,7 @@ async def test_redelivery_delivers_alone(redis_url: str, monkeypatch: pytest.Mon
             hear(intents, payload)
 
     monkeypatch.setattr(Intents, "hear", hear_only_repeats)
-    monkeypatch.setattr("broker.cancel.sweep.told_for_us", lambda attempt: 0)
+    monkeypatch.setattr("broker.cancel.schedule.told_for_us", lambda attempt: 0)
     async with open_fleet(redis_url, **(DEAF | {"push": True})) as fleet:
         body = await fleet.body("x").begun()
         report = await fleet.control.cancel_run(RUN)

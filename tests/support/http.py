@@ -22,7 +22,7 @@ class Server:
     """One server; `client` talks to it without a token."""
 
     def __init__(self, redis_url: str, **options: Any) -> None:
-        options = {"host": "127.0.0.1", "port": 0, "redis_timeout_s": 5.0, **options}
+        options = {"host": "127.0.0.1", "port": 0, "redis_timeout_s": PATIENCE_S, **options}
         self._settings = load_settings(redis_url=redis_url, **options)
         self._ready: Future[Serving] = Future()
         self._thread = threading.Thread(target=self._run, name="http-server", daemon=True)
