@@ -155,7 +155,7 @@ class Client:
                 return BrokerUnavailable(f"{why} (--timeout or BROKER_TIMEOUT allows more)")
             case httpx.ConnectTimeout():
                 return self._unreachable("no answer to the connection")
-            case httpx.RemoteProtocolError() if "disconnected" not in str(error):
+            case httpx.RemoteProtocolError() if not _is_cut(error):
                 return not_ours(self.server, f"it does not speak HTTP: {error}")
             case httpx.DecodingError() | httpx.InvalidURL() | httpx.LocalProtocolError():
                 return not_ours(self.server, str(error))
@@ -167,6 +167,11 @@ class Client:
             f"cannot reach the server at {self.server}: {visible(why)}"
             " (is `broker serve` running there? --server or BROKER_SERVER names another)"
         )
+
+
+def _is_cut(error: httpx.RemoteProtocolError) -> bool:
+    """Whether the server went away before its answer, or in the middle of it; only the text says so."""
+    return any(words in str(error) for words in ("disconnected", "closed connection"))
 
 
 def path_of(*parts: str) -> str:

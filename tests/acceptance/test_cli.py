@@ -267,13 +267,15 @@ def test_a_watch_hears_of_changes_by_the_stream_and_goes_on_when_the_server_is_a
         fleet.run("upload", obeys=False)
         cli("execution", "cancel-run", RUN, "--wait", "0")
         command = [sys.executable, "-m", "broker", "run", "watch", RUN]
-        watching = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        wait_until_sync(lambda: first.streams() == 1, "the watch to follow the stream", 30.0)
-        first.stop()
-        with serving(redis_url, port=int(first.url.rpartition(":")[2])) as second:
-            wait_until_sync(lambda: second.streams() == 1, "the watch to follow the stream of the other server", 30.0)
-            fleet.release.set()
-            said, _ = watching.communicate(timeout=PATIENCE_S)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+            assert watching.stdout is not None
+            assert "still running: 1" in watching.stdout.readline()  # a watch whose first look fails ends there
+            wait_until_sync(lambda: first.streams() == 1, "the watch to follow the stream", 30.0)
+            first.stop()
+            with serving(redis_url, port=int(first.url.rpartition(":")[2])) as second:
+                wait_until_sync(lambda: second.streams() == 1, "the watch to follow that of the other server", 30.0)
+                fleet.release.set()
+                said = watching.stdout.read()
     assert watching.returncode == 0
     assert said.splitlines()[-1] == "Still running: 0"
 

@@ -110,7 +110,13 @@ def _answers(asked: Asked) -> Canned:
 
 
 def test_a_terminal_sees_the_progress_of_a_wait_and_the_end() -> None:
-    with stub_server(_answers) as server:
+    """The server has no patience at first: the line stands on the terminal until it is asked again."""
+    impatient = iter([Canned(STILL)])
+
+    def answers(asked: Asked) -> Canned:
+        return next(impatient, _answers(asked)) if asked.query.get("wait_ms") else _answers(asked)
+
+    with stub_server(answers) as server:
         code, seen = _on_terminal(server, "execution", "cancel-run", "r", "--wait", "60")
     assert code == 0
     assert "2 of 3 executions settled, still running: 1 (1 no_ack)" in seen

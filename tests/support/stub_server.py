@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.points import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -95,3 +98,22 @@ def stub_server(answers: Answering) -> Iterator[StubServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def talking(*said: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Says these bytes, one on each connection, which it closes then; the address, and what it was asked."""
+    asked: list[bytes] = []
+
+    def talk(listener: socket.socket) -> None:
+        for one in said:
+            with listener.accept()[0] as peer:
+                asked.append(peer.recv(65536))
+                peer.sendall(one)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        talker = threading.Thread(target=talk, args=(listener,), daemon=True)
+        talker.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+        talker.join(PATIENCE_S)
+        assert len(asked) == len(said), "it was not asked so often"

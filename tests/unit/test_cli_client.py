@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from broker.cli.client import check_server, is_loopback, path_of
 from broker.errors import InvalidInput
 from tests.support.cli import Cli
-from tests.support.stub_server import Asked, Canned, StubServer, stub_server
+from tests.support.stub_server import Asked, Canned, StubServer, stub_server, talking
 
 EXECUTION = {"execution_id": "leaf-1", "depth": 0, "status": "running"}
 
@@ -103,18 +102,20 @@ def test_a_cancel_that_was_never_sent_does_not_claim_otherwise(cli: Cli) -> None
 
 
 def test_what_speaks_no_http_is_not_ours(cli: Cli) -> None:
-    def greet(listener: socket.socket) -> None:
-        with listener.accept()[0] as peer:
-            peer.recv(1000)
-            peer.sendall(b"SSH-2.0-OpenSSH_9.7\r\n\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        greeting = threading.Thread(target=greet, args=(other,))
-        greeting.start()
-        code, _, error = cli("worker", "list", "--server", f"http://127.0.0.1:{other.getsockname()[1]}")
-        greeting.join()
+    with talking(b"SSH-2.0-OpenSSH_9.7\r\n\r\n") as (url, _):
+        code, _, error = cli("worker", "list", "--server", url)
     assert (code, error.count("\n")) == (1, 1)
     assert "is no broker server" in error
+
+
+@pytest.mark.parametrize(
+    "begun", [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"], ids=["length", "chunk"]
+)
+def test_an_answer_that_is_cut_is_6_as_its_server_has_gone(cli: Cli, begun: bytes) -> None:
+    with talking(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + begun) as (url, _):
+        code, _, error = cli("worker", "list", "--server", url)
+    assert (code, error.count("\n")) == (6, 1)
+    assert "cannot reach the server" in error
 
 
 @pytest.mark.parametrize(
