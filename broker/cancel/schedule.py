@@ -47,7 +47,7 @@ def is_forcing(operation: OperationRecord, now_us: int) -> bool:
 
 def first_look_us(operation: OperationRecord, unsettled: int, now_us: int) -> int:
     """When the sweep is to look at what was told just now. To look at a crowd is to read all of it."""
-    due = now_us + told_for_us(1)
+    due = now_us + SECOND_US
     if operation.scope is Scope.SUBTREE:
         return due  # in a run in which others wait, no ack settles it
     return min(due + crowd_pause_us(unsettled), now_us + _pause_us(operation, (), now_us))

@@ -118,6 +118,11 @@ class Survey:
             run_id, operation, tally, evidence, active_in_run=active, nodes=nodes, repeated=repeated, cursor=cursor
         )
 
+    async def tally(self, run_id: str, operation: OperationRecord) -> Tally:
+        """What is known of the executions in its scope."""
+        tally, _ = await self._tally(run_id, operation)
+        return tally
+
     async def _tally(self, run_id: str, operation: OperationRecord) -> tuple[Tally, Mapping[str, int]]:
         """What is in scope, and how deep: the tree of a run is made only where something of it still runs."""
         tally = Tally(operation)

@@ -31,6 +31,7 @@ _REMARKS = {"overdue": CANCEL_OVERDUE, "given_up": CANCEL_GIVEN_UP}
 
 GIVEN_UP_US = 300 * schedule.SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
+FEW = 4  # short steps at a time: a hundred operations fall due together, and a cancel that is asked for goes between
 
 
 class Sweep:
@@ -45,6 +46,7 @@ class Sweep:
         self._engine = engine
         self._counts = counts
         self._summary = Summary(operations, reads)
+        self._leasing, self._summing_up = asyncio.Semaphore(FEW), asyncio.Semaphore(FEW)
 
     async def keep(self, every_s: float = 1.0) -> None:
         """Sweeps until it is cancelled; an error costs one look. A look that takes long delays no other."""
@@ -82,8 +84,10 @@ class Sweep:
 
     async def look(self, run_id: str, cancel_id: str) -> None:
         """Does for one operation what is due, under its lease."""
-        operation = await self._operations.lease(run_id, cancel_id)
-        now_us = await self._operations.now_us()
+        async with self._leasing:
+            operation, now_us = await asyncio.gather(
+                self._operations.lease(run_id, cancel_id), self._operations.now_us()
+            )
         if isinstance(operation, str):
             await self._not_ours(run_id, cancel_id, operation, now_us)
             return
@@ -92,7 +96,14 @@ class Sweep:
             log.info(CANCEL_TAKEOVER, run_id=run_id, cancel_id=cancel_id, fence=operation.fence)
             await self._engine.resume(run_id, operation)
             return
-        due_us = await self._second_chance(run_id, operation, now_us)
+        if operation.state == "settled":
+            async with self._summing_up:
+                await self._summary.write(run_id, operation)
+                await self._leave(run_id, operation, now_us + SETTLED_AGAIN_US)
+            return
+        await self._leave(run_id, operation, await self._second_chance(run_id, operation, now_us))
+
+    async def _leave(self, run_id: str, operation: OperationRecord, due_us: int) -> None:
         await self._settler.leave(run_id, operation, due_us)
         await self._counts.carry(run_id)
 
@@ -106,9 +117,6 @@ class Sweep:
 
     async def _second_chance(self, run_id: str, operation: OperationRecord, now_us: int) -> int:
         """Settles or tells again; answers when the operation is due next."""
-        if operation.state == "settled":
-            await self._summary.write(run_id, operation)
-            return now_us + SETTLED_AGAIN_US
         waiting = await self._reads.unsettled(run_id)
         in_scope = await self._reads.in_scope(run_id, operation, waiting)
         unsettled = await self._liveness.look(run_id, in_scope)

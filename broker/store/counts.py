@@ -19,6 +19,7 @@ Redis itself loses.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
@@ -79,9 +80,10 @@ class Counts:
 
     async def _add_up(self, batch_key: str) -> tuple[Counter[Field], str]:
         """What the batch comes to, and its id: its last line."""
-        labelled = set(await self._backend.commands.command("SMEMBERS", self._backend.keys.nodes))
-        total, batch_id, call = Counter[Field](), "", list[str]()
-        async for lines in self._lines(batch_key):
+        command = self._backend.commands.command
+        nodes, first = await asyncio.gather(command("SMEMBERS", self._backend.keys.nodes), self._page(batch_key, 0))
+        labelled, total, batch_id, call = set(nodes), Counter[Field](), "", list[str]()
+        async for lines in self._lines(batch_key, first):
             for line in lines:
                 if line[0] == "@":
                     _add(call, int(line[1:]), total, labelled)
@@ -92,13 +94,18 @@ class Counts:
                     call.append(line)
         return total, batch_id
 
-    async def _lines(self, batch_key: str) -> AsyncIterator[list[str]]:
-        """A batch does not change any more, so pages of it fit together."""
+    async def _lines(self, batch_key: str, page: str) -> AsyncIterator[list[str]]:
+        """A batch does not change any more, so pages of it fit together. The first one is here."""
         at, rest = 0, ""
-        while page := await self._backend.commands.command("GETRANGE", batch_key, at, at + PAGE_BYTES - 1):
+        while page:
             *lines, rest = (rest + page).split("\n")
             yield lines
             at += PAGE_BYTES
+            page = await self._page(batch_key, at) if len(page) == PAGE_BYTES else ""
+
+    async def _page(self, batch_key: str, at: int) -> str:
+        text: str = await self._backend.commands.command("GETRANGE", batch_key, at, at + PAGE_BYTES - 1)
+        return text
 
     async def read(self) -> dict[str, int]:
         """The counters: field → number. broker/server/metrics.py says which metric a field belongs to."""

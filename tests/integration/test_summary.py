@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import broker
+from broker.cancel.sweep import FEW
+from broker.observe import signals
 from broker.observe.events import CANCEL_COMPLETE, CANCEL_STARTED
 from tests.support.parts import Parts, open_parts
 from tests.support.points import Died, dying
@@ -89,3 +91,33 @@ async def test_a_cancel_that_was_open_again_has_a_line_for_each_settlement(
     await parts.sweep_now(RUN, cancel_id)
     await parts.sweep_now(RUN, cancel_id)
     assert len(lines(caplog, CANCEL_COMPLETE)) == 2
+
+
+async def test_those_that_fall_due_together_are_summed_up_a_few_at_a_time(
+    b: broker.Broker, parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All are leased when the first ones go on; a cancel that is asked for meanwhile waits behind a few, not all."""
+    executions = [f"x{number}" for number in range(3 * FEW)]
+    await b.register(RUN, [broker.Execution(one) for one in executions])
+    cancels = [(await b.cancel_execution(one)).cancel_id for one in executions]
+    leased, here, most = asyncio.Semaphore(0), 0, 0
+
+    async def listener(point: str, _: str) -> None:
+        nonlocal here, most
+        if point == "sweep.leased":
+            leased.release()
+        elif point == "cancel.summing_up":
+            here, most = here + 1, max(most, here + 1)
+            await all_leased
+            await b.execution(executions[0])  # round trips: whoever may come, comes
+            here -= 1
+
+    async def each() -> None:
+        for _ in cancels:
+            await leased.acquire()
+
+    all_leased = asyncio.ensure_future(each())
+    with signals.listening(listener):
+        await asyncio.gather(*(parts.sweep.look(RUN, one) for one in cancels))
+    assert most == FEW
+    assert len(lines(caplog, CANCEL_COMPLETE)) == len(cancels)
