@@ -31,7 +31,7 @@ _REMARKS = {"overdue": CANCEL_OVERDUE, "given_up": CANCEL_GIVEN_UP}
 
 GIVEN_UP_US = 300 * schedule.SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
-FEW = 4  # short steps at a time: a hundred operations fall due together, and a cancel that is asked for goes between
+FEW = 2  # short steps at a time: a hundred operations fall due together, and a cancel that is asked for goes between
 
 
 class Sweep:
