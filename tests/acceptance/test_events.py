@@ -120,6 +120,10 @@ async def test_a_stream_that_was_cut_in_mid_cancel_goes_on_without_a_gap(served:
     before = stream.acks
     assert len(before) == 5
 
+    async def heard() -> bool:
+        return (await served.control.report(RUN)).dispositions == {"received": len(LEAVES)}
+
+    await wait_until(heard, "all to have heard: who ends before it says so says only that")
     bodies.may_end.set()  # all of it happens while nobody is connected
     report = await served.control.report(RUN, wait=PATIENCE_S)
     assert report.settled
