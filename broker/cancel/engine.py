@@ -336,4 +336,5 @@ class Engine:
         await signals.reached("cancel.handed_over", operation.cancel_id)
 
     async def _unsettled(self, run_id: str, operation: OperationRecord) -> int:
+        """How many may have yet to answer."""
         return 1 if operation.scope is Scope.EXECUTION else await self._reads.unsettled_count(run_id)

@@ -33,7 +33,7 @@ def crowd_pause_us(unsettled: int) -> int:
     return min(max(0, unsettled - AT_ONCE) * ANSWER_US, LONGEST_PAUSE_US)
 
 
-def due_us(intent: IntentRecord, *, heard: bool) -> int:
+def told_again_us(intent: IntentRecord, *, heard: bool) -> int:
     """When it is to be told again. One that was heard only cleans up: it is told at the longest pause."""
     if heard:
         return intent.published_at_us + told_for_us(intent.attempt - 1) + LONGEST_PAUSE_US
@@ -47,10 +47,10 @@ def is_forcing(operation: OperationRecord, now_us: int) -> bool:
 
 def first_look_us(operation: OperationRecord, unsettled: int, now_us: int) -> int:
     """When the sweep is to look at what was told just now. To look at a crowd is to read all of it."""
-    due = now_us + SECOND_US
-    if operation.scope is Scope.SUBTREE:
-        return due  # in a run in which others wait, no ack settles it
-    return min(due + crowd_pause_us(unsettled), now_us + _pause_us(operation, (), now_us))
+    soon_us = now_us + SECOND_US
+    if operation.scope is Scope.SUBTREE or is_forcing(operation, now_us):
+        return soon_us  # no ack settles a subtree in a run in which others wait; and a forced step is due
+    return min(soon_us + crowd_pause_us(unsettled), now_us + _pause_us(operation, (), now_us))
 
 
 def next_look_us(operation: OperationRecord, due_us: Iterable[int], now_us: int) -> int:

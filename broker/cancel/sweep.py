@@ -31,7 +31,7 @@ _REMARKS = {"overdue": CANCEL_OVERDUE, "given_up": CANCEL_GIVEN_UP}
 
 GIVEN_UP_US = 300 * schedule.SECOND_US  # below OPEN_WITHIN_US: what is open is found by those who count it
 ORPHAN_ENTRY_US = 60_000_000  # an entry without an operation may be one whose gate is about to close (30 s)
-FEW = 2  # short steps at a time: a hundred operations fall due together, and a cancel that is asked for goes between
+FEW = 2  # summaries at a time: a hundred operations fall due together, and a cancel that is asked for goes between
 
 
 class Sweep:
@@ -46,7 +46,7 @@ class Sweep:
         self._engine = engine
         self._counts = counts
         self._summary = Summary(operations, reads)
-        self._leasing, self._summing_up = asyncio.Semaphore(FEW), asyncio.Semaphore(FEW)
+        self._summing_up = asyncio.Semaphore(FEW)
 
     async def keep(self, every_s: float = 1.0) -> None:
         """Sweeps until it is cancelled; an error costs one look. A look that takes long delays no other."""
@@ -84,10 +84,7 @@ class Sweep:
 
     async def look(self, run_id: str, cancel_id: str) -> None:
         """Does for one operation what is due, under its lease."""
-        async with self._leasing:
-            operation, now_us = await asyncio.gather(
-                self._operations.lease(run_id, cancel_id), self._operations.now_us()
-            )
+        operation, now_us = await asyncio.gather(self._operations.lease(run_id, cancel_id), self._operations.now_us())
         if isinstance(operation, str):
             await self._not_ours(run_id, cancel_id, operation, now_us)
             return
@@ -142,15 +139,15 @@ class Sweep:
         intents = await self._claims.intents(run_id, unsettled.records)
         forcing, crowd_us = schedule.is_forcing(operation, now_us), schedule.crowd_pause_us(len(unsettled.records))
 
-        def due_us(one: str, intent: IntentRecord) -> int:
-            return crowd_us + schedule.due_us(intent, heard=unsettled.is_heard(one))
+        def told_again_us(one: str, intent: IntentRecord) -> int:
+            return crowd_us + schedule.told_again_us(intent, heard=unsettled.is_heard(one))
 
-        due_at_us = {one: due_us(one, intent) for one, intent in intents.items()}
-        due = [one for one, intent in intents.items() if due_at_us[one] <= now_us or (forcing and not intent.force)]
+        due_us = {one: told_again_us(one, intent) for one, intent in intents.items()}
+        due = [one for one, intent in intents.items() if due_us[one] <= now_us or (forcing and not intent.force)]
         for at in range(0, len(due), CHUNK):
             await self._operations.redeliver(run_id, operation, due[at : at + CHUNK], force=forcing)
         await self._liveness.ask(run_id, unsettled, due)
         await signals.reached("sweep.redelivered", f"{operation.cancel_id}:{len(due)}")
         for one in due:
-            due_at_us[one] = due_us(one, intents[one]._replace(attempt=intents[one].attempt + 1))
-        return schedule.next_look_us(operation, due_at_us.values(), now_us)
+            due_us[one] = told_again_us(one, intents[one]._replace(attempt=intents[one].attempt + 1))
+        return schedule.next_look_us(operation, due_us.values(), now_us)

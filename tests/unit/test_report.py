@@ -10,29 +10,12 @@ import pytest
 from broker.cancel.report import CancelReport, Worker, build_report, evidence_of, percentiles
 from broker.cancel.tally import Tally
 from broker.protocol.records import AckRecord, ExecutionRecord, IntentRecord, OperationRecord, Rows
-from broker.protocol.states import Cause, Disposition, Order, Scope
+from broker.protocol.states import Cause, Disposition
+from tests.support.operations import open_operation
 
 NOW_US = 1_795_342_400_000_000
 TOLD_US = NOW_US - 10_000_000
-OPERATION = OperationRecord(
-    cancel_id="c_1",
-    scope=Scope.RUN,
-    target="",
-    order=Order.BOTTOM_UP,
-    reason="user",
-    requested_by="ops",
-    requested_at_us=TOLD_US,
-    deadline_us=NOW_US + 20_000_000,
-    give_up_us=NOW_US + 3_600_000_000,
-    force_after_us=None,
-    phase="published",
-    state="open",
-    settled_at_us=None,
-    dirty=False,
-    v="0",
-    fence="1",
-    lease_until_us=0,
-)
+OPERATION = open_operation(requested_at_us=TOLD_US, deadline_us=NOW_US + 20_000_000)
 CLAIMED = ExecutionRecord("cancelled", "", "gpu-7", "", str(TOLD_US), str(TOLD_US), "0", "1", "1")
 UNCLAIMED = CLAIMED._replace(slot="", incarnation="", start="0")
 INTENT = IntentRecord("c_1", TOLD_US, 1, 1, False)

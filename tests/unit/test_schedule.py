@@ -16,29 +16,11 @@ from broker.cancel.schedule import (
     next_look_us,
     told_for_us,
 )
-from broker.protocol.records import OperationRecord
-from broker.protocol.states import Order, Scope
+from broker.protocol.states import Scope
+from tests.support.operations import open_operation
 
 NOW_US = 1_795_342_312_489_123
-OPERATION = OperationRecord(
-    cancel_id="c_1",
-    scope=Scope.RUN,
-    target="",
-    order=Order.BOTTOM_UP,
-    reason=None,
-    requested_by=None,
-    requested_at_us=NOW_US - SECOND_US,
-    deadline_us=NOW_US + 29 * SECOND_US,
-    give_up_us=NOW_US + 3599 * SECOND_US,
-    force_after_us=None,
-    phase="published",
-    state="open",
-    settled_at_us=None,
-    dirty=False,
-    v="1",
-    fence="1",
-    lease_until_us=0,
-)
+OPERATION = open_operation(requested_at_us=NOW_US - SECOND_US, deadline_us=NOW_US + 29 * SECOND_US)
 
 
 def test_the_pauses_between_two_tellings_double_up_to_a_minute() -> None:
@@ -63,7 +45,7 @@ def test_the_pause_of_a_crowd_grows_with_it_and_has_an_end(unsettled: int, pause
         (10**6, {"deadline_us": NOW_US + 4 * SECOND_US}, 4 * SECOND_US),
         (10**6, {"deadline_us": NOW_US - 1}, SECOND_US),
         (10**6, {"force_after_us": 3 * SECOND_US}, 2 * SECOND_US),
-        (10**6, {"force_after_us": SECOND_US}, LONGEST_LOOK_US),
+        (10**6, {"force_after_us": SECOND_US}, SECOND_US),
         (10**6, {"scope": Scope.SUBTREE, "target": "planner"}, SECOND_US),
     ],
 )
