@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """For a command that has not begun: `unsearched`, and Ctrl-C leaves at once."""
+    """Both, for a command that has not begun."""
     with quick_interrupt(), unsearched():
         yield
 
@@ -25,17 +25,19 @@ def unsearched() -> Iterator[None]:
 
     Searching them, once more when the process leaves, is a third of the processor time of a short command.
     """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
 def quick_interrupt() -> Iterator[None]:
-    """Leaves without unwinding: imports swallow a KeyboardInterrupt, or have Python die of it."""
+    """Ctrl-C leaves at once, without unwinding: imports swallow a KeyboardInterrupt, or have Python die of it."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield  # a parent that has it ignored means it
         return

@@ -95,7 +95,7 @@ class Counts:
         return total, batch_id
 
     async def _lines(self, batch_key: str, page: str) -> AsyncIterator[list[str]]:
-        """A batch does not change any more, so pages of it fit together. The first one is here."""
+        """A batch does not change any more, so pages of it fit together: `page` is the first. All of it is ASCII."""
         at, rest = 0, ""
         while page:
             *lines, rest = (rest + page).split("\n")

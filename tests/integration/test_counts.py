@@ -64,6 +64,20 @@ async def test_an_end_that_nothing_was_heard_before_counts_as_heard_too(b: broke
     )
 
 
+@pytest.mark.parametrize("page_bytes", [1, 50])
+async def test_a_batch_is_read_in_pages(
+    b: broker.Broker, parts: Parts, page_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of one byte end everywhere, at the end of the batch too."""
+    monkeypatch.setattr("broker.store.counts.PAGE_BYTES", page_bytes)
+    await told(b, parts, "x", "y")
+    for one in ("x", "y"):
+        await parts.finish(RUN, one)
+    counts = await carried(parts)
+    assert (samples(counts, "stopped"), counts["messages|first"], counts["events|settled"]) == (2, 2, 1)
+    assert not await parts.backend.commands.command("EXISTS", parts.backend.keys.counts_batch(RUN))
+
+
 async def test_what_has_no_lag_is_in_no_histogram(b: broker.Broker, parts: Parts) -> None:
     await parts.claims.register(RUN, [Registration("root"), Registration("never", parent_execution_id="root")])
     await parts.start(RUN, "root")

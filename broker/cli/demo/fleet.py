@@ -25,7 +25,9 @@ STDERR_KEPT = 2000
 # The secret in the URL and the parent's import path travel in the first line, not in what `ps` shows.
 _BOOT = (
     "import json, sys; hello = json.loads(sys.stdin.buffer.raw.readline());"
-    "sys.path[:] = hello['sys_path']; from broker.cli.demo.boot import main; main(hello)"
+    "sys.path[:] = hello['sys_path']; from broker.cli.loading import unsearched\n"
+    "with unsearched(): from broker.cli.demo.job import main\n"
+    "main(hello)"
 )
 
 
